@@ -1,0 +1,1 @@
+"""How it runs: the command line, settings, the embedded broker, the supervisor and HTTP serving."""

@@ -1,0 +1,1 @@
+"""What stays: per-user sequences, checkpoints and snapshots. It knows neither torch nor Kafka."""

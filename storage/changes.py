@@ -1,0 +1,67 @@
+"""What a chunk of the log asks the store to do, in terms that know nothing of Kafka or JSON."""
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class Exposed(msgspec.Struct, frozen=True, kw_only=True):
+    """Items were shown to a user."""
+
+    offset: int
+    user_id: str
+    ts_ms: int
+    kafka_ms: int
+    item_ids: list[str]
+    request_id: str | None = None
+
+
+class Acted(msgspec.Struct, frozen=True, kw_only=True):
+    """A user acted on an item."""
+
+    offset: int
+    user_id: str
+    ts_ms: int
+    kafka_ms: int
+    item_id: str
+    action: int
+    """Index into the settings' actions."""
+    value: float | None = None
+    request_id: str | None = None
+
+
+class Updated(msgspec.Struct, frozen=True, kw_only=True):
+    """Features of a user changed."""
+
+    offset: int
+    user_id: str
+    features: dict[str, str | int | float | bool]
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="dead_letter"):
+    """A record that is no valid event; it leaves through the outbox for the dead-letter topic."""
+
+    offset: int
+    kafka_ms: int
+    cause: str
+    message: str
+    key: bytes
+    """First bytes of the record's key."""
+    head: bytes
+    """First bytes of the record's value."""
+    size: int
+    """Bytes of the whole value."""
+    sha256: str
+
+
+Change: TypeAlias = Exposed | Acted | Updated | Refused
+
+
+class SampleRef(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
+    """A due sample, by reference; its body is built when it is sent."""
+
+    user_id: str
+    since: int
+    """Position of the user's previous trigger; -1 for the first."""
+    num_records: int
+    """Entries in the range (since, trigger]."""
