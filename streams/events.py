@@ -125,7 +125,9 @@ def encode_event(event: Event) -> bytes:
 def check_event(event: Event) -> None:
     """Raise `InvalidEventError` for what the types alone cannot say: bytes of ids, finite numbers, version."""
     if event.v > SCHEMA_VERSION:
-        raise InvalidEventError("unknown_version", f"v must be <= {SCHEMA_VERSION}, got {event.v}: upgrade the workers first")
+        raise InvalidEventError(
+            "unknown_version", f"v must be <= {SCHEMA_VERSION}, got {event.v}: upgrade the workers first"
+        )
     for name, value in _ids(event):
         size = len(value.encode("utf-8", "surrogatepass"))
         if not 1 <= size <= MAX_ID_BYTES:
@@ -154,7 +156,9 @@ def decode_event(key: bytes | None, value: bytes | None, kafka_ms: int, actions:
     event = _decode(value)
     check_event(event)
     if event.ts_ms > kafka_ms + MAX_FUTURE_MS:
-        raise InvalidEventError("future_time", f"ts_ms {event.ts_ms} is over an hour after the record's time {kafka_ms}")
+        raise InvalidEventError(
+            "future_time", f"ts_ms {event.ts_ms} is over an hour after the record's time {kafka_ms}"
+        )
     if not isinstance(event, Tick):
         if not key:
             raise InvalidEventError("empty_key", "key must be the user id, got an empty key")
@@ -183,11 +187,13 @@ def _decode(value: bytes) -> Event:
         return _decoder.decode(value)
     except msgspec.ValidationError as error:
         message = str(error)
-        cause = next((cause for part, cause in _MESSAGE_CAUSES if part in message), "wrong_type")
-        raise InvalidEventError(cause, message) from error
+        raise InvalidEventError(_cause(message), message) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        cause = "not_finite" if _NOT_FINITE.search(value) else "malformed_json"
-        raise InvalidEventError(cause, str(error)) from error
+        raise InvalidEventError("not_finite" if _NOT_FINITE.search(value) else "malformed_json", str(error)) from error
+
+
+def _cause(message: str) -> Cause:
+    return next((cause for part, cause in _MESSAGE_CAUSES if part in message), "wrong_type")
 
 
 def _ids(event: Event) -> list[tuple[str, str]]:

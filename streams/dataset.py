@@ -1,0 +1,58 @@
+"""A data set as a stream: columns of interactions in time order, and the titles of their items."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from storage.errors import SetupError
+from streams.items import Item
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """Interactions in time order, ties in file order; every column has one length."""
+
+    name: str
+    user_ids: list[str]
+    item_ids: list[str]
+    ts_ms: npt.NDArray[np.int64]
+    actions: npt.NDArray[np.int64]
+    """Bit mask over `action_names`; 0 is an exposure without action."""
+    values: npt.NDArray[np.float32]
+    """Value of the action; NaN where there is none."""
+    action_names: tuple[str, ...]
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @classmethod
+    def in_time_order(
+        cls,
+        *,
+        name: str,
+        user_ids: list[str],
+        item_ids: list[str],
+        ts_ms: npt.NDArray[np.int64],
+        actions: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float32],
+        action_names: tuple[str, ...],
+        items: Mapping[str, Item],
+    ) -> Self:
+        """Sort columns by time, stably; raises `SetupError` where there are none."""
+        if not user_ids:
+            raise SetupError(f"data set {name} has no rows")
+        order = np.argsort(ts_ms, kind="stable")
+        return cls(
+            name=name,
+            user_ids=[user_ids[row] for row in order],
+            item_ids=[item_ids[row] for row in order],
+            ts_ms=ts_ms[order],
+            actions=actions[order],
+            values=values[order],
+            action_names=action_names,
+            items=items,
+        )

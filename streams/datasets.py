@@ -1,0 +1,97 @@
+"""Data sets by name or path.
+
+Three sources, one shape: `ml-100k` (fetched once through pip), the sets under the setting `data`, and any Parquet or
+CSV file with `user_id, item_id, ts_ms` and optionally `action, value`.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.errors import SetupError
+from streams.dataset import Dataset
+from streams.items import Item
+from streams.kuairand import kuairand
+from streams.movielens import fetch_movielens_100k, movielens_1m, movielens_100k
+from streams.tables import as_floats, as_integers, as_strings, pick_columns, read_table, split_categories
+
+REQUIRED = ("user_id", "item_id", "ts_ms")
+"""Columns that a file of interactions must have."""
+OPTIONAL = ("action", "value")
+"""Columns that a file of interactions may have."""
+MAX_ACTIONS = 62
+"""Most kinds of action in a file: they are bits of one integer."""
+NAMED: dict[str, Callable[[Path], Dataset]] = {"ml-1m": movielens_1m, "kuairand-pure": kuairand}
+"""Sets that are read from a folder of their name under the setting `data`."""
+
+
+def load_dataset(
+    name: str,
+    *,
+    cache: Path,
+    folder: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    items: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Load a set by name, or a file by path.
+
+    `cache` keeps what is fetched; `folder` holds named sets (setting `data`); `columns` maps our column names to the
+    file's; `items` is a file of titles. Raises `SetupError` for what is missing.
+    """
+    if name == "ml-100k":
+        return movielens_100k(fetch_movielens_100k(cache, say))
+    if folder is not None and name in NAMED and (folder / name).is_dir():
+        return NAMED[name](folder / name)
+    path = Path(name)
+    if not path.is_file():
+        where = f"a folder {name} under the setting data ({folder})" if folder else "the setting data (HEADWATER_DATA)"
+        raise SetupError(
+            f"data set {name!r} is no file and no known set; known: ml-100k, and with {where}: {', '.join(NAMED)}"
+        )
+    return read_interactions(path, columns or {}, items)
+
+
+def read_interactions(path: Path, columns: Mapping[str, str], items: Path | None = None) -> Dataset:
+    """Read a Parquet or CSV file of interactions; without an action column every row is a click."""
+    unknown = set(columns) - {*REQUIRED, *OPTIONAL}
+    if unknown:
+        raise ValueError(f"columns may map {', '.join(REQUIRED + OPTIONAL)}, got {', '.join(sorted(unknown))}")
+    table = read_table(path)
+    picked = pick_columns(table, path, {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}, REQUIRED)
+    action = picked.get("action")
+    kinds = pa.array(["click"] * table.num_rows) if action is None else action.cast(pa.string())
+    names = tuple(sorted({str(kind) for kind in pc.unique(kinds).to_pylist() if kind}))
+    if len(names) > MAX_ACTIONS:
+        raise SetupError(f"{path}: at most {MAX_ACTIONS} kinds of action, got {len(names)}: is this the right column?")
+    bits = {name: 1 << place for place, name in enumerate(names)}
+    masks = np.array([bits.get(str(kind), 0) for kind in kinds.to_pylist()], dtype=np.int64)
+    values = picked.get("value")
+    return Dataset.in_time_order(
+        name=path.name,
+        user_ids=as_strings(picked["user_id"], path, "user_id"),
+        item_ids=as_strings(picked["item_id"], path, "item_id"),
+        ts_ms=as_integers(picked["ts_ms"], path, "ts_ms"),
+        actions=masks,
+        values=np.full(len(masks), np.nan, np.float32) if values is None else as_floats(values, path, "value"),
+        action_names=names,
+        items=read_items(items) if items else {},
+    )
+
+
+def read_items(path: Path) -> dict[str, Item]:
+    """Read titles from a Parquet or CSV file with `item_id, title` and optionally `categories` (separated by '|')."""
+    table = read_table(path)
+    picked = pick_columns(
+        table, path, {name: name for name in ("item_id", "title", "categories")}, ("item_id", "title")
+    )
+    ids = as_strings(picked["item_id"], path, "item_id")
+    titles = [str(title or "") for title in picked["title"].to_pylist()]
+    groups = picked["categories"].to_pylist() if "categories" in picked else [""] * len(ids)
+    return {
+        item_id: Item(item_id=item_id, title=title, categories=split_categories(group))
+        for item_id, title, group in zip(ids, titles, groups, strict=True)
+    }
