@@ -55,7 +55,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class SequenceEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event of a user's sequence as it is read: an exposure with the actions folded onto it, or an organic action."""
+    """One event of a sequence as it is read: an exposure with the actions folded onto it, or an organic action."""
 
     item_id: str
     ts_ms: int

@@ -1,0 +1,75 @@
+"""What a store must agree on with whoever opens it, and where in the log it stands."""
+
+from typing import Any
+
+import msgspec
+
+from storage.errors import StateError
+from storage.store_settings import StoreSettings
+
+FORMAT_VERSION = 1
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything but the log that shapes a store's contents."""
+
+    format_version: int = FORMAT_VERSION
+    topic: str
+    partition: int
+    num_partitions: int
+    actions: tuple[str, ...]
+    cap: int
+    sample_every: int
+    sample_exposures: int
+
+
+class LogState(msgspec.Struct, kw_only=True):
+    """Where in the log a store stands."""
+
+    topic_id: str
+    epoch: int = 0
+    """How often the topic was made anew."""
+    applied: int = -1
+    """Offset of the last applied record of this epoch."""
+    num_users: int = 0
+
+
+def make_header(settings: StoreSettings, *, topic: str, partition: int, num_partitions: int) -> Header:
+    """The header of a store with these settings."""
+    return Header(
+        topic=topic,
+        partition=partition,
+        num_partitions=num_partitions,
+        actions=settings.actions,
+        cap=settings.cap,
+        sample_every=settings.sample_every,
+        sample_exposures=settings.sample_exposures,
+    )
+
+
+def check_header(stored: bytes, expected: Header, place: str) -> None:
+    """Raise `StateError` with every difference between the stored header and the expected one."""
+    found: dict[str, Any] = msgspec.msgpack.decode(stored)
+    wanted: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(expected))
+    differences = [
+        f"{name} is {_text(found.get(name))} there and {_text(wanted.get(name))} in the settings"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise StateError(f"state in {place} was made otherwise: {'; '.join(differences)}; {_remedy(found, wanted)}")
+
+
+def _text(value: Any) -> str:
+    return "(" + ", ".join(map(repr, value)) + ")" if isinstance(value, list) else repr(value)
+
+
+def _remedy(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    if found.get("format_version") != wanted["format_version"]:
+        return "use the version of Headwater that made it, or delete the state folder and replay the log"
+    if found.get("num_partitions") != wanted["num_partitions"]:
+        return (
+            "another partition count moves users between stores: delete the state folder with its checkpoints "
+            "and replay the log from its beginning"
+        )
+    return "use the former settings, or delete the state folder with its checkpoints and replay the log"
