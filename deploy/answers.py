@@ -1,0 +1,125 @@
+"""What the server takes and answers, as HTTP clients and `/docs` see it."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from deploy.serve_settings import MAX_RANKED
+from streams.events import MAX_ID_BYTES
+
+
+def check_id(value: str) -> str:
+    """The id; raises `ValueError` where it is not 1 to 256 bytes of UTF-8."""
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError("must be valid UTF-8, got a lone surrogate") from error
+    if not 1 <= size <= MAX_ID_BYTES:
+        raise ValueError(f"must be 1 to {MAX_ID_BYTES} bytes of UTF-8, got {size}")
+    return value
+
+
+Id = Annotated[str, AfterValidator(check_id), Field(description=f"1 to {MAX_ID_BYTES} bytes of UTF-8")]
+
+
+class ErrorAnswer(BaseModel):
+    """Why there is no other answer."""
+
+    error: str
+
+
+class Answer(BaseModel):
+    """What every answer of a model carries."""
+
+    model_version: str = Field(description="The one version that made this answer", examples=["20260901-101500/v42"])
+    model_age_seconds: float = Field(description="Time since the version was cut")
+    user_id: str
+    applied: int = Field(description="Offset of the newest event that the user's sequence can contain")
+
+
+class ItemFacts(BaseModel):
+    """An item as the catalogue describes it; empty where the catalogue does not know it."""
+
+    item_id: str
+    title: str
+    categories: list[str]
+
+
+class Recommendation(ItemFacts):
+    """An item and what the model gives it."""
+
+    score: float
+
+
+class RecommendAnswer(Answer):
+    """The best items for the user now, best first; items that are not available are never among them."""
+
+    items: list[Recommendation]
+
+
+class RankRequest(BaseModel):
+    """Which items to rank for whom."""
+
+    user_id: Id
+    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_RANKED)]
+
+
+class RankedItem(ItemFacts):
+    """An item and how likely each action on it is."""
+
+    scores: dict[str, float] = Field(description="Probability of each action type")
+
+
+class RankAnswer(Answer):
+    """The items in the order in which they were asked, without those that are not available."""
+
+    items: list[RankedItem]
+    unavailable: list[str] = Field(description="Items left out because they are not available")
+
+
+class SequenceEvent(ItemFacts):
+    """An event of the user's sequence."""
+
+    ts_ms: int = Field(description="Event time, milliseconds since 1970")
+    actions: list[str] = Field(description="What the user did; empty for a bare exposure")
+    value: float | None = Field(description="The newest value that came with an action")
+    group: int = Field(description="Events of one impression share a number")
+
+
+class SequenceAnswer(BaseModel):
+    """The user's newest events, oldest first, from the worker that owns the user's partition."""
+
+    model_version: str | None = Field(description="The version that would answer now; null before the first")
+    model_age_seconds: float | None
+    user_id: str
+    partition: int
+    epoch: int = Field(description="How often the log was made anew")
+    applied: int = Field(description="Offset of the newest event that the sequence can contain")
+    features: dict[str, str | int | float | bool]
+    events: list[SequenceEvent]
+
+
+class HealthAnswer(BaseModel):
+    """The server can answer."""
+
+    status: str
+    model_version: str
+    model_age_seconds: float
+    problem: str | None = Field(description="Why a newer version, or news of the catalogue, cannot be had")
+
+
+class Delays(BaseModel):
+    """Quantiles of a delay; null before the first measurement."""
+
+    count: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+class FreshnessAnswer(BaseModel):
+    """How old events are when an answer first knows them, over all of them since the server's start."""
+
+    event_to_weights: Delays
+    versions_seen: int = Field(description="Versions loaded since the server's start")
+    model_version: str | None
+    model_age_seconds: float | None

@@ -1,0 +1,182 @@
+"""Reading a user's sequence from the worker that owns the user's partition."""
+
+import asyncio
+import math
+import time
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+import numpy as np
+from kafka.partitioner.default import murmur2  # type: ignore[import-untyped]  # kafka-python ships no types
+
+from model.sequence import UserSequence
+from storage.errors import HeadwaterError
+
+RETRY_SECONDS = 0.1
+"""Pause before the owner is looked for again: partitions move between workers for a moment at a time."""
+NOT_THE_OWNER = 421
+"""HTTP status of a worker that does not own the user's partition."""
+
+
+_Decoded = TypeVar("_Decoded")
+
+
+class SequenceUnavailableError(HeadwaterError):
+    """No worker could be asked for the user's sequence."""
+
+
+class SequenceColumns(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's answer: the user's last events, oldest first; the columns have one length."""
+
+    user_id: str
+    partition: int
+    epoch: int
+    """How often the log was made anew."""
+    applied: int
+    """Offset of the newest record of the partition that the sequence can contain."""
+    item_ids: list[str]
+    ts_ms: list[int]
+    actions: list[int]
+    """Bit masks over `action_names`."""
+    values: list[float | None]
+    groups: list[int]
+    action_names: list[str]
+    features: dict[str, str | int | float | bool] = {}
+
+    def to_sequence(self) -> UserSequence:
+        """The model's input, with nothing in it to learn."""
+        num_events = len(self.item_ids)
+        return UserSequence(
+            user_id=self.user_id,
+            item_ids=self.item_ids,
+            ts_ms=np.array(self.ts_ms, np.int64),
+            actions=np.array(self.actions, np.int64),
+            values=np.array([math.nan if value is None else value for value in self.values], np.float32),
+            groups=np.array(self.groups, np.int64),
+            new=np.zeros(num_events, np.int64),
+            order=np.zeros(num_events, np.int64),
+        )
+
+
+class _WorkerState(msgspec.Struct, frozen=True):
+    num_partitions: int
+    partitions: dict[int, Any]
+
+
+_columns_decoder = msgspec.json.Decoder(SequenceColumns)
+_state_decoder = msgspec.json.Decoder(_WorkerState)
+
+
+class SequenceClient:
+    """Asks workers for sequences; remembers which worker owns which partition until one says otherwise.
+
+    A user whose partition moves is looked for again until `timeout_seconds` are over. To be made and used in one
+    event loop; `transport` replaces the network in tests.
+    """
+
+    def __init__(
+        self,
+        worker_urls: tuple[str, ...],
+        *,
+        timeout_seconds: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.worker_urls = worker_urls
+        self.timeout_seconds = timeout_seconds
+        # The workers are ours and near: a proxy set for the machine must not come between.
+        self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport, trust_env=False)
+        self._num_partitions = 0
+        self._owners: dict[int, str] = {}
+        self._problems: dict[str, str] = {}
+        self._looking = asyncio.Lock()
+        self._looked_at = -math.inf
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def read(self, user_id: str, *, last: int) -> SequenceColumns:
+        """The user's newest `last` events; raises `SequenceUnavailableError`, naming the workers asked."""
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                while True:
+                    asked_at = time.monotonic()
+                    owner = self._owner(user_id)
+                    columns = None if owner is None else await self._ask(owner, user_id, last)
+                    if columns is not None:
+                        return columns
+                    await self._look_for_owners(asked_at)
+                    if self._owner(user_id) in (None, owner):
+                        await asyncio.sleep(RETRY_SECONDS)
+        except TimeoutError as error:
+            raise SequenceUnavailableError(self._why(user_id)) from error
+
+    def _owner(self, user_id: str) -> str | None:
+        if self._num_partitions == 0:
+            return None
+        return self._owners.get(partition_of(user_id, self._num_partitions))
+
+    async def _ask(self, url: str, user_id: str, last: int) -> SequenceColumns | None:
+        """The worker's answer; None where it cannot be reached or does not own the partition."""
+        answer = await self._get(url, "sequence", {"user_id": user_id, "last": last})
+        if answer is None:
+            return None
+        if answer.status_code == httpx.codes.OK:
+            return _decoded(_columns_decoder, answer)
+        self._problems[url] = f"answered {answer.status_code}"
+        if answer.status_code != NOT_THE_OWNER and answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+            raise SequenceUnavailableError(f"worker {url} answered {answer.status_code}: {answer.text[:200]}")
+        return None
+
+    async def _look_for_owners(self, asked_at: float) -> None:
+        """Ask every worker what it owns, unless another request has done so since `asked_at`."""
+        async with self._looking:
+            if self._looked_at >= asked_at:
+                return
+            started_at = time.monotonic()
+            states = await asyncio.gather(*(self._state(url) for url in self.worker_urls))
+            self._owners = {}
+            for url, state in zip(self.worker_urls, states, strict=True):
+                if state is not None:
+                    self._num_partitions = state.num_partitions
+                    self._owners.update(dict.fromkeys(state.partitions, url))
+            self._looked_at = started_at
+
+    async def _state(self, url: str) -> _WorkerState | None:
+        answer = await self._get(url, "state", {})
+        if answer is None:
+            return None
+        if answer.status_code != httpx.codes.OK:
+            self._problems[url] = f"answered {answer.status_code}"
+            return None
+        return _decoded(_state_decoder, answer)
+
+    async def _get(self, url: str, path: str, params: dict[str, str | int]) -> httpx.Response | None:
+        """The worker's response, None where it cannot be reached; keeps the reason for the error message."""
+        try:
+            answer = await self._http.get(f"{url}/{path}", params=params)
+        except httpx.TransportError as error:
+            self._problems[url] = str(error) or type(error).__name__
+            return None
+        except asyncio.CancelledError:
+            self._problems[url] = f"no answer within {self.timeout_seconds:g} s"
+            raise
+        self._problems.pop(url, None)
+        return answer
+
+    def _why(self, user_id: str) -> str:
+        asked = ", ".join(f"{url} ({self._problems.get(url, 'owns other partitions')})" for url in self.worker_urls)
+        return f"no worker could be asked for the sequence of user {user_id[:64]!r}: {asked}"
+
+
+def partition_of(user_id: str, num_partitions: int) -> int:
+    """Partition of a user's events, as Kafka's clients choose it from the record's key."""
+    return int(murmur2(user_id.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF) % num_partitions
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Decoded], answer: httpx.Response) -> _Decoded:
+    try:
+        return decoder.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SequenceUnavailableError(f"{answer.url} did not answer as a worker does: {error}") from error

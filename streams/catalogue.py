@@ -1,0 +1,145 @@
+"""The catalogue: the whole compacted topic `items`, read from its beginning and kept up with in a thread."""
+
+import logging
+import threading
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import KafkaError  # type: ignore[import-untyped]  # the same
+
+from streams.items import InvalidItemError, Item, decode_item
+from streams.kafka_settings import KafkaSettings
+
+POLL_MS = 200
+"""How long one poll waits for records."""
+RETRY_SECONDS = 1.0
+"""Pause before the broker, or a topic that is not there, is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """Titles, categories and availability of every item, as the topic has them now.
+
+    Readers see nothing until the topic has been read to its end once (`ready`); afterwards what they see stays whole:
+    while the topic has to be read anew, the former state goes on answering. A record that is no valid item is counted
+    and logged. Safe to read from any thread.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self.kafka = kafka
+        self.topic = topic
+        self.ready = False
+        """Whether the topic has been read to its end."""
+        self.problem: str | None = None
+        """Why the broker cannot be read now."""
+        self.num_invalid = 0
+        """Records that were no valid items."""
+        self.unavailable: frozenset[str] = frozenset()
+        """Ids of the items that must not be recommended."""
+        self._items: dict[str, Item] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="catalogue", daemon=True)
+
+    @property
+    def num_items(self) -> int:
+        """Items that the catalogue knows."""
+        return len(self._items)
+
+    def get(self, item_id: str) -> Item | None:
+        """The item; None where the catalogue does not know it."""
+        return self._items.get(item_id)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading and wait for the thread; what was read stays readable."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with _consumer(self.kafka) as consumer:
+                    while not self._stop.is_set():
+                        self._follow(consumer)
+            except (KafkaError, OSError) as error:
+                self.problem = f"topic {self.topic} at {', '.join(self.kafka.bootstrap_servers)}: {error}"
+                _log.warning("catalogue cannot be read: %s; trying again", self.problem)
+                self._stop.wait(RETRY_SECONDS)
+
+    def _follow(self, consumer: Any) -> None:
+        """Read from the beginning and go on until the topic's partitions change."""
+        partitions = self._partitions(consumer)
+        consumer.assign(sorted(partitions))
+        reading = _Reading()
+        if not partitions:
+            self._publish(reading)
+            self._stop.wait(RETRY_SECONDS)
+            return
+        consumer.seek_to_beginning()
+        caught_up = False
+        while not self._stop.is_set() and self._partitions(consumer) == partitions:
+            batches = consumer.poll(timeout_ms=POLL_MS)
+            for records in batches.values():
+                self._apply(reading, records)
+            # `end_offsets` is not right on every broker; each partition's fetches coming back empty is.
+            caught_up = caught_up or (not batches and all(consumer.highwater(p) is not None for p in partitions))
+            if caught_up and (batches or self._items is not reading.items):
+                self._publish(reading)
+
+    def _partitions(self, consumer: Any) -> set[TopicPartition]:
+        return {TopicPartition(self.topic, number) for number in consumer.partitions_for_topic(self.topic)}
+
+    def _apply(self, reading: "_Reading", records: list[Any]) -> None:
+        for record in records:
+            try:
+                reading.apply(record.key, record.value)
+            except InvalidItemError as error:
+                self.num_invalid += 1
+                place = f"{record.topic}[{record.partition}]@{record.offset}"
+                _log.warning("%s is no valid item and is passed over: %s", place, error)
+
+    def _publish(self, reading: "_Reading") -> None:
+        if reading.unavailable != self.unavailable:
+            self.unavailable = frozenset(reading.unavailable)
+        self._items = reading.items
+        self.problem = None
+        self.ready = True
+
+
+class _Reading:
+    """What has been read since the topic's beginning."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, Item] = {}
+        self.unavailable: set[str] = set()
+
+    def apply(self, key: bytes | None, value: bytes | None) -> None:
+        if value is None:
+            item_id = (key or b"").decode("utf-8", "replace")
+            self.items.pop(item_id, None)
+            self.unavailable.discard(item_id)
+            return
+        item = decode_item(key, value)
+        self.items[item.item_id] = item
+        if item.available:
+            self.unavailable.discard(item.item_id)
+        else:
+            self.unavailable.add(item.item_id)
+
+
+def _consumer(kafka: KafkaSettings) -> Any:
+    return KafkaConsumer(
+        bootstrap_servers=list(kafka.bootstrap_servers),
+        bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
+        group_id=None,
+        enable_auto_commit=False,
+        allow_auto_create_topics=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=POLL_MS // 2,
+    )

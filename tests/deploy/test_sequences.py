@@ -1,0 +1,186 @@
+"""Finding the worker that owns a user, and reading its answer."""
+
+import asyncio
+import math
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+from kafka.partitioner import DefaultPartitioner  # type: ignore[import-untyped]  # kafka-python ships no types
+
+from deploy.sequences import SequenceClient, SequenceUnavailableError, partition_of
+
+NUM_PARTITIONS = 4
+URLS = ("http://worker-a:1", "http://worker-b:2")
+
+
+class Workers(httpx.AsyncBaseTransport):
+    """Two workers that own partitions as `owners` says."""
+
+    def __init__(self) -> None:
+        self.owners = {0: URLS[0], 1: URLS[0], 2: URLS[1], 3: URLS[1]}
+        self.unreachable: set[str] = set()
+        self.body: dict[str, Any] = {}
+        self.asked: Counter[str] = Counter()
+        self.asked_twice = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = f"http://{request.url.host}:{request.url.port}"
+        self.asked[request.url.path] += 1
+        if self.asked["/state"] == 2 * len(URLS):
+            self.asked_twice.set()
+        await asyncio.sleep(0)
+        if url in self.unreachable:
+            raise httpx.ConnectError("connection refused")
+        if request.url.path == "/state":
+            mine = {str(number): {"applied": 1} for number, owner in self.owners.items() if owner == url}
+            return httpx.Response(200, json={"num_partitions": NUM_PARTITIONS, "partitions": mine})
+        user_id = request.url.params["user_id"]
+        partition = partition_of(user_id, NUM_PARTITIONS)
+        if self.owners.get(partition) != url:
+            return httpx.Response(421, json={"error": "not mine"})
+        return httpx.Response(200, json=columns(user_id, partition=partition) | self.body)
+
+
+def columns(user_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "user_id": user_id,
+        "partition": 0,
+        "epoch": 1,
+        "applied": 77,
+        "item_ids": ["a", "b"],
+        "ts_ms": [10, 20],
+        "actions": [0, 3],
+        "values": [None, 4.5],
+        "groups": [5, 6],
+        "features": {"age": 30},
+        "action_names": ["like", "dislike"],
+    } | changes
+
+
+def client_of(workers: Workers, timeout_seconds: float = 5) -> SequenceClient:
+    return SequenceClient(URLS, timeout_seconds=timeout_seconds, transport=workers)
+
+
+class Cluster:
+    """As much of a cluster as kafka-python's partitioner asks for."""
+
+    def topics(self) -> set[str]:
+        return {"events"}
+
+    def partitions_for_topic(self, _: str) -> set[int]:
+        return set(range(7))
+
+    available_partitions_for_topic = partitions_for_topic
+
+
+def test_users_are_found_in_the_partition_where_producers_put_them() -> None:
+    """Another hash would ask a worker that does not own the user, for ever."""
+    partitioner = DefaultPartitioner()
+    for number in range(500):
+        key = f"usér-{number}".encode()
+        chosen = partitioner.partition("events", key, key, b"", b"", Cluster())
+        assert partition_of(key.decode(), 7) == chosen
+
+
+def test_the_columns_become_the_models_input() -> None:
+    async def read() -> None:
+        client = client_of(Workers())
+        answer = await client.read("u", last=10)
+        sequence = answer.to_sequence()
+        assert (answer.applied, answer.epoch, answer.features) == (77, 1, {"age": 30})
+        assert sequence.item_ids == ["a", "b"]
+        assert sequence.ts_ms.tolist() == [10, 20]
+        assert sequence.actions.tolist() == [0, 3]
+        assert math.isnan(sequence.values[0])
+        assert sequence.values[1] == 4.5
+        assert sequence.new.tolist() == sequence.order.tolist() == [0, 0]
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_the_owner_is_looked_for_once_and_then_remembered() -> None:
+    """Asking every worker for every request would double the traffic."""
+
+    async def read() -> None:
+        workers = Workers()
+        client = client_of(workers)
+        for number in range(20):
+            answer = await client.read(f"u{number}", last=10)
+            assert answer.partition == partition_of(f"u{number}", NUM_PARTITIONS)
+        assert workers.asked == {"/state": 2, "/sequence": 20}
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_a_421_leads_to_the_right_worker() -> None:
+    async def read() -> None:
+        workers = Workers()
+        client = client_of(workers)
+        await client.read("u", last=10)
+        workers.owners = {number: URLS[url == URLS[0]] for number, url in workers.owners.items()}
+        answers = await asyncio.gather(*(client.read(f"u{number}", last=10) for number in range(30)))
+        assert [answer.user_id for answer in answers] == [f"u{number}" for number in range(30)]
+        assert workers.asked["/state"] == 4
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_a_dead_workers_partitions_are_found_at_its_peer() -> None:
+    async def read() -> None:
+        workers = Workers()
+        client = client_of(workers)
+        await client.read("u", last=10)
+        workers.owners = dict.fromkeys(range(NUM_PARTITIONS), URLS[0])
+        workers.unreachable = {URLS[1]}
+        for number in range(20):
+            assert (await client.read(f"u{number}", last=10)).user_id == f"u{number}"
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_a_partition_that_moves_is_waited_for() -> None:
+    """During a rebalance nobody owns a partition for a moment; the request should not fail for that."""
+
+    async def read() -> None:
+        workers = Workers()
+        owners, workers.owners = workers.owners, {}
+        client = client_of(workers)
+        reading = asyncio.create_task(client.read("u", last=10))
+        await workers.asked_twice.wait()
+        workers.owners = owners
+        assert (await reading).user_id == "u"
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_an_unreachable_worker_is_named() -> None:
+    async def read() -> None:
+        workers = Workers()
+        workers.unreachable = set(URLS)
+        client = client_of(workers, timeout_seconds=0.3)
+        with pytest.raises(SequenceUnavailableError, match=r"http://worker-a:1 \(connection refused\)"):
+            await client.read("u", last=10)
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_an_answer_of_another_shape_is_no_sequence() -> None:
+    """Something else may listen on the worker's port."""
+
+    async def read() -> None:
+        workers = Workers()
+        workers.body = {"item_ids": "none"}
+        client = client_of(workers)
+        with pytest.raises(SequenceUnavailableError, match="did not answer as a worker does"):
+            await client.read("u", last=10)
+        await client.aclose()
+
+    asyncio.run(read())
