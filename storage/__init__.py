@@ -1,8 +1,28 @@
-"""What stays: per-user sequences, checkpoints and snapshots. It knows neither torch nor Kafka."""
+"""What stays: per-user sequences, checkpoints and snapshots.
+
+Sequences lie in one RocksDB for each source partition (`SequenceStore`), snapshots of the model in a folder or an
+object store (`SnapshotStore`). It knows neither torch nor Kafka: what reads the log and what trains are elsewhere.
+"""
 
 from storage.chunk import Applied
 from storage.keys import OutboxKey
+from storage.manifest import Manifest, ManifestDraft, Pointer, SampleMark, SnapshotFile, Table
 from storage.sequence_store import SequenceStore
+from storage.snapshot_settings import SnapshotSettings
+from storage.snapshot_store import SnapshotStore
 from storage.store_settings import StoreSettings
 
-__all__ = ["Applied", "OutboxKey", "SequenceStore", "StoreSettings"]
+__all__ = [
+    "Applied",
+    "Manifest",
+    "ManifestDraft",
+    "OutboxKey",
+    "Pointer",
+    "SampleMark",
+    "SequenceStore",
+    "SnapshotFile",
+    "SnapshotSettings",
+    "SnapshotStore",
+    "StoreSettings",
+    "Table",
+]

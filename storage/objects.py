@@ -1,0 +1,95 @@
+"""Named bytes in a folder, in memory or in an object store; what goes wrong there is a `SnapshotError`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+
+from storage.errors import SnapshotError, SnapshotExistsError
+
+
+class Listed(NamedTuple):
+    """An object as a listing shows it."""
+
+    path: str
+    modified: datetime
+
+
+class Objects:
+    """The objects behind one URL.
+
+    A path without a scheme is a folder. Raises `SnapshotError` where the URL cannot be opened. Folders and memory are
+    tested; other schemes go to obstore as they are and are not run by the tests.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with _wrapped(f"snapshot store {url} cannot be opened"):
+            self._store = _open(url)
+
+    def put(self, path: str, value: bytes) -> None:
+        """Write an object, whole or not at all."""
+        with _wrapped(f"{path} cannot be written to {self.url}"):
+            obstore.put(self._store, path, value)
+
+    def create(self, path: str, value: bytes) -> None:
+        """Write an object that must not be there; raises `SnapshotExistsError` if it is."""
+        try:
+            with _wrapped(f"{path} cannot be written to {self.url}"):
+                obstore.put(self._store, path, value, mode="create", use_multipart=False)
+        except AlreadyExistsError as error:
+            raise SnapshotExistsError(
+                f"{path} is already in {self.url}: another trainer publishes this run; stop one of them"
+            ) from error
+
+    def get(self, path: str, max_bytes: int) -> bytes | None:
+        """Read an object, None if it is not there; raises `SnapshotError` if it is larger than `max_bytes`."""
+        try:
+            with _wrapped(f"{path} cannot be read from {self.url}"):
+                found = obstore.get(self._store, path)
+                size = found.meta["size"]
+                if size > max_bytes:
+                    raise SnapshotError(f"{path} must be at most {max_bytes} bytes, got {size}")
+                return bytes(found.bytes())
+        except FileNotFoundError:
+            return None
+
+    def list(self, folder: str) -> list[Listed]:
+        """All objects below a folder, by path."""
+        with _wrapped(f"{folder} cannot be listed in {self.url}"):
+            chunks = list(obstore.list(self._store, folder))
+        return sorted(Listed(meta["path"], meta["last_modified"]) for chunk in chunks for meta in chunk)
+
+    def delete(self, path: str) -> None:
+        """Delete an object; one that is not there is as good as deleted."""
+        try:
+            with _wrapped(f"{path} cannot be deleted from {self.url}"):
+                obstore.delete(self._store, path)
+        except FileNotFoundError:
+            return
+
+
+def _open(url: str) -> ObjectStore:
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        return MemoryStore()
+    if parts.scheme == "file" or "://" not in url:
+        folder = Path(unquote(parts.path) if parts.scheme == "file" else url).absolute()
+        return LocalStore(folder, mkdir=True, automatic_cleanup=True)
+    return from_url(url)
+
+
+@contextmanager
+def _wrapped(failure: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, AlreadyExistsError):
+        raise
+    except (BaseError, OSError, ValueError) as error:
+        raise SnapshotError(f"{failure}: {str(error).splitlines()[0]}") from error

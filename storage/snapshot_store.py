@@ -1,0 +1,131 @@
+"""Versions of a model: full snapshots as safetensors, a manifest that is written last, a pointer to the newest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from storage.errors import SnapshotError, SnapshotExistsError
+from storage.manifest import (
+    MAX_MANIFEST_BYTES,
+    MAX_POINTER_BYTES,
+    Manifest,
+    ManifestDraft,
+    Pointer,
+    SnapshotFile,
+    decode_manifest,
+    decode_pointer,
+    encode_manifest,
+    encode_pointer,
+    make_manifest,
+    sha256_of,
+)
+from storage.objects import Objects
+from storage.retention import expendable
+from storage.snapshot_settings import SnapshotSettings
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class SnapshotStore:
+    """The published versions of one model."""
+
+    def __init__(self, settings: SnapshotSettings) -> None:
+        self.settings = settings
+        self._objects = Objects(settings.url)
+
+    def publish(self, files: Mapping[str, Arrays], draft: ManifestDraft) -> Manifest:
+        """Write a version and point to it.
+
+        1. Write each file.
+        2. Write the manifest, which must not be there yet.
+        3. Move the pointer to it.
+        4. Delete versions that nothing needs any more.
+
+        Metrics that are not finite are left out. Raises `SnapshotExistsError` where the version has been published
+        before, `SnapshotError` where the store fails, `ValueError` for a draft out of range.
+        """
+        make_manifest(draft, [SnapshotFile(name=name, bytes=0, checksum="0" * 32) for name in files])
+        place = self._path(draft.run_id, draft.version, "manifest.json")
+        # The files of a published version must not be written over, so step 2 alone would refuse too late.
+        if self._objects.get(place, MAX_MANIFEST_BYTES) is not None:
+            raise SnapshotExistsError(f"{place} is already in {self.settings.url}: publish a higher version")
+        # Step 1.
+        manifest = make_manifest(draft, [self._write(draft, name, files[name]) for name in sorted(files)])
+        # Step 2.
+        encoded = encode_manifest(manifest)
+        self._objects.create(place, encoded)
+        # Step 3.
+        self._point(draft, sha256_of(encoded))
+        # Step 4.
+        listed = self._objects.list(self.settings.model)
+        for path in expendable(listed, run_id=draft.run_id, version=draft.version, keep=self.settings.keep):
+            self._objects.delete(path)
+        return manifest
+
+    def latest(self) -> Pointer | None:
+        """The pointer to the newest version; None before the first."""
+        path = f"{self.settings.model}/latest"
+        value = self._objects.get(path, MAX_POINTER_BYTES)
+        return None if value is None else decode_pointer(value, path)
+
+    def manifest(self, run_id: str, version: int, sha256: str | None = None) -> Manifest:
+        """A version's manifest; `sha256`, where given, is what its bytes must hash to.
+
+        Raises `SnapshotError` if it is absent, damaged, of another version or of another format.
+        """
+        path = self._path(run_id, version, "manifest.json")
+        value = self._objects.get(path, MAX_MANIFEST_BYTES)
+        if value is None:
+            raise SnapshotError(f"{path} is not in {self.settings.url}: it was never published, or is deleted by now")
+        if sha256 is not None and sha256_of(value) != sha256:
+            raise SnapshotError(f"{path} must have sha256 {sha256}, got {sha256_of(value)}")
+        manifest = decode_manifest(value, path)
+        if (manifest.run_id, manifest.version) != (run_id, version):
+            raise SnapshotError(f"{path} is the manifest of {manifest.run_id}/v{manifest.version}")
+        return manifest
+
+    def versions(self, run_id: str) -> list[int]:
+        """Published versions of a run, ascending."""
+        folder = f"{self.settings.model}/{run_id}"
+        manifests = [listed.path for listed in self._objects.list(folder) if listed.path.endswith("/manifest.json")]
+        return sorted(int(path.split("/")[-2][1:]) for path in manifests)
+
+    def load(self, manifest: Manifest, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Arrays of one file of a version, checked by size and checksum; raises `SnapshotError` if they differ."""
+        file = next((file for file in manifest.files if file.name == name), None)
+        if file is None:
+            raise SnapshotError(
+                f"{manifest.run_id}/v{manifest.version} has no file {name!r}: "
+                f"it has {', '.join(file.name for file in manifest.files)}"
+            )
+        path = self._path(manifest.run_id, manifest.version, f"{name}.safetensors")
+        value = self._objects.get(path, file.bytes)
+        if value is None or len(value) != file.bytes:
+            got = "none" if value is None else f"{len(value)} bytes"
+            raise SnapshotError(f"{path} must have {file.bytes} bytes, got {got}")
+        checksum = xxhash.xxh3_128_hexdigest(value)
+        if checksum != file.checksum:
+            raise SnapshotError(f"{path} must have xxh3-128 {file.checksum}, got {checksum}")
+        try:
+            return load(value)
+        except SafetensorError as error:
+            raise SnapshotError(f"{path} is no safetensors file: {error}") from error
+
+    def _write(self, draft: ManifestDraft, name: str, arrays: Arrays) -> SnapshotFile:
+        value = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+        self._objects.put(self._path(draft.run_id, draft.version, f"{name}.safetensors"), value)
+        return SnapshotFile(name=name, bytes=len(value), checksum=xxhash.xxh3_128_hexdigest(value))
+
+    def _point(self, draft: ManifestDraft, sha256: str) -> None:
+        former = self.latest()
+        generation = former.generation + 1 if former else 1
+        pointer = Pointer(generation=generation, run_id=draft.run_id, version=draft.version, manifest_sha256=sha256)
+        self._objects.put(f"{self.settings.model}/latest", encode_pointer(pointer))
+
+    def _path(self, run_id: str, version: int, name: str) -> str:
+        return f"{self.settings.model}/{run_id}/v{version:09d}/{name}"
