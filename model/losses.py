@@ -1,0 +1,34 @@
+"""Losses of the two heads.
+
+Shapes: Q queries, I items, S sampled negatives, A action types.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def exact_softmax(logits_QI: Tensor, target_Q: Tensor) -> Tensor:
+    """Cross entropy of each query's target among all items, [Q]."""
+    return F.cross_entropy(logits_QI, target_Q, reduction="none")
+
+
+def sampled_softmax(
+    target_logit_Q: Tensor, negative_logits_QS: Tensor, log_expected_S: Tensor, hit_QS: Tensor
+) -> Tensor:
+    """Cross entropy of each target with the sum over all other items estimated from a sample, [Q].
+
+    A negative enters as exp(logit) / (expected number of times that it is in the sample), which makes the estimate
+    of the sum unbiased (logQ correction; Bengio & Senecal 2008). `hit_QS` marks negatives that are the query's own
+    target: they are masked. The target itself is certain and not corrected.
+    """
+    corrected_QS = (negative_logits_QS - log_expected_S).masked_fill(hit_QS, -torch.inf)
+    all_QS = torch.cat([target_logit_Q.unsqueeze(-1), corrected_QS], -1)
+    return torch.logsumexp(all_QS, -1) - target_logit_Q
+
+
+def action_loss(logits_QA: Tensor, actions_Q: Tensor) -> Tensor:
+    """Binary cross entropy of each action type against the bits of the masks, summed over the types, [Q]."""
+    bits_A = torch.arange(logits_QA.shape[1], device=actions_Q.device)
+    labels_QA = ((actions_Q.unsqueeze(-1) >> bits_A) & 1).to(logits_QA.dtype)
+    return F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none").sum(-1)

@@ -1,0 +1,91 @@
+"""Everything dense: token embeddings, backbone and heads over item rows that are given from outside.
+
+Shapes: B windows, L history tokens, R rows (history and targets), D width, F kinds of features.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.heads import RankingHead, RetrievalHead
+from model.hstu import HSTU, Dropout
+from model.settings import ModelSettings
+from model.windows import WindowBatch
+
+
+class Network(nn.Module):
+    """HSTU over [BOS, item + action, ...] with target tokens apart, a retrieval head and a ranking head.
+
+    A token is the sum of its item's row times sqrt(D) and one learned vector for each bit of its action mask; a bare
+    exposure, a target (whose actions are unknown) and BOS have learned vectors of their own.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.num_actions = len(settings.actions)
+        self.scale = math.sqrt(settings.dim)
+        self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
+        self.backbone = HSTU(settings)
+        self.retrieval = RetrievalHead(settings.temperature)
+        self.ranking = RankingHead(settings.dim, self.num_actions)
+
+    def reset(self, generator: torch.Generator, dropout_generator: torch.Generator) -> None:
+        """Draw fresh weights; dropout draws from its own generator, on the device that the weights will be on."""
+        nn.init.normal_(self.features, std=0.02, generator=generator)
+        self.backbone.reset(generator)
+        self.retrieval.reset()
+        self.ranking.reset(generator)
+        self.set_dropout_generator(dropout_generator)
+
+    def set_dropout_generator(self, generator: torch.Generator) -> None:
+        """Let every dropout draw from this generator."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
+    def embed(self, item_BRD: Tensor, batch: WindowBatch) -> Tensor:
+        """Items as the backbone is given them, [B, R, D]: scaled, 0 where a token has none."""
+        return item_BRD * (batch.has_item_BR1 * self.scale)
+
+    def forward(self, item_BRD: Tensor, batch: WindowBatch) -> Tensor:
+        """Unit vectors [B, R, D] from embedded items [B, R, D] (see `embed`)."""
+        x_BRD = item_BRD + self._flags(batch) @ self.features
+        encoded: Tensor = self.backbone(x_BRD, batch.geometry)
+        return encoded
+
+    def _flags(self, batch: WindowBatch) -> Tensor:
+        """Which learned vectors each token sums, [B, R, F] of 0.0 and 1.0: actions, exposure, target, BOS."""
+        actions_BL, length = batch.actions_BL, batch.num_history
+        shape = (*batch.rows_BR.shape, self.num_actions + 3)
+        flags_BRF = torch.zeros(shape, device=actions_BL.device)
+        bits_A = torch.arange(self.num_actions, device=actions_BL.device)
+        is_event_BL = actions_BL >= 0
+        bits_BLA = ((actions_BL.unsqueeze(-1) >> bits_A) & 1) * is_event_BL.unsqueeze(-1)
+        flags_BRF[:, :length, : self.num_actions] = bits_BLA
+        flags_BRF[:, :length, self.num_actions] = actions_BL == 0
+        flags_BRF[:, length:, self.num_actions + 1] = batch.has_item_BR1[:, length:, 0]
+        flags_BRF[:, 0, self.num_actions + 2] = 1
+        return flags_BRF
+
+
+def dense_arrays(network: Network) -> dict[str, np.ndarray]:
+    """Copies of all dense weights as float32, by name."""
+    return {
+        f"dense.{name}": value.detach().cpu().numpy().copy() for name, value in network.named_parameters()
+    }
+
+
+def load_dense(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
+    """Fill the network from `dense_arrays`; raises `ValueError` where a name is missing or a shape differs."""
+    for name, parameter in network.named_parameters():
+        array = arrays.get(f"dense.{name}")
+        if array is None or array.shape != tuple(parameter.shape):
+            got = "nothing" if array is None else array.shape
+            raise ValueError(
+                f"dense.{name} must have shape {tuple(parameter.shape)}, got {got}: other model settings?"
+            )
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(array))

@@ -1,0 +1,263 @@
+"""The online learner: one step scores the new events with the weights as they are, then learns them.
+
+Shapes: Q retrieval targets, E new events, I rows of the item table (padded), A action types.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.batch import NewEvents, encode_sequence, order_events
+from model.candidates import Candidates, leave_out_seen
+from model.item_table import ItemTable
+from model.network import Network, dense_arrays, load_dense
+from model.objective import COLUMN_TILE, Objective, Pass
+from model.optimizer import DenseOptimizer
+from model.popularity import Popularity
+from model.prequential import PrequentialMeter, Targets, candidate_ranks, join_targets
+from model.replay import ReplayBuffer
+from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
+from model.settings import TILE, LearnSettings, ModelSettings
+from model.windows import EncodedSequence, cut_windows
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """What one step did."""
+
+    num_events: int
+    """New events scored."""
+    learned: bool
+    """False where the learner is frozen, nothing was new, or the step was skipped."""
+    skipped: bool
+    """True where a loss or gradient was not finite: the weights are as before."""
+    retrieval_loss: float
+    """Mean over new targets and replayed ones, before the step; NaN where none was computed."""
+    ranking_loss: float
+    """Mean over new events, before the step; NaN where none was computed."""
+    targets: Targets
+    """Ranks of the new first actions, in the order of the stream."""
+
+
+class OnlineLearner:
+    """Model, optimizer, replay and meter of one trainer.
+
+    `frozen` may be set at any time: a frozen learner scores, counts and admits ids, but its weights stay. The
+    process-wide number of torch threads is set to the settings'.
+    """
+
+    def __init__(self, model_settings: ModelSettings, learn_settings: LearnSettings) -> None:
+        self.model_settings = model_settings
+        self.learn_settings = learn_settings
+        self.frozen = False
+        self.num_events = 0
+        self.num_steps = 0
+        self.num_skipped = 0
+        self.meter = PrequentialMeter()
+        torch.set_num_threads(learn_settings.num_threads)
+        device = pick_device(learn_settings.device)
+        self._generators = _generators(learn_settings.seed, device)
+        self._network = Network(model_settings)
+        self._network.reset(self._generators["rows"], self._generators["dropout"])
+        self._network.to(device)
+        self._optimizer = DenseOptimizer(
+            self._network, learn_settings.dense_rate, learn_settings.max_gradient_norm
+        )
+        capacity = -(-model_settings.initial_capacity // COLUMN_TILE) * COLUMN_TILE
+        self._table = ItemTable(
+            model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device
+        )
+        self._objective = Objective(model_settings, self._network, self._table, self._generators["negatives"])
+        self._candidates = Candidates()
+        self._popularity = Popularity()
+        self._replay = ReplayBuffer(
+            learn_settings.replay_users, model_settings.window - 1, learn_settings.seed
+        )
+
+    @property
+    def num_items(self) -> int:
+        """Items that have a row."""
+        return len(self._table)
+
+    def step(self, sequences: Sequence[UserSequence]) -> StepReport:
+        """Admit ids, score the new events with the current weights, then learn them (with some of the past).
+
+        1. Every id gets a row, in the order of the stream. 2. One forward pass over windows that hold each new event
+        once. 3. Ranks and probabilities go to the meter. 4. One optimizer step on the same pass and on replayed
+        sequences. Raises `ValueError` for a user that comes twice or columns of different lengths.
+        """
+        events, encoded = self._admit(sequences)
+        if len(events) == 0:
+            return _report(events, _no_targets())
+        past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
+        windows = [
+            window for sequence in encoded for window in cut_windows(sequence, self.model_settings.window)
+        ]
+        windows.sort(key=lambda window: int(window.sequence.place[window.targets[0]]))
+        self._network.train(not self.frozen)
+        with torch.set_grad_enabled(not self.frozen):
+            pass_ = self._objective.forward(events, windows, past)
+            logits_EA = self._objective.action_logits(pass_)
+        targets = self._score(pass_, encoded)
+        self._count(events, targets, logits_EA[:, self.model_settings.positive_index].detach().cpu().numpy())
+        report = _report(events, targets) if self.frozen else self._learn(pass_, logits_EA, past, targets)
+        for sequence, numbers in zip(sequences, encoded, strict=True):
+            self._replay.put(sequence.user_id, numbers)
+        return report
+
+    def state(self) -> tuple[Arrays, Arrays]:
+        """Copies of (what serving needs, what else training needs), for `restore`.
+
+        Serving: `dense.*`, `items.weight` float32 [rows, D], `items.id_bytes` uint8, `items.id_ends` int64,
+        `items.count` float32 decayed count of actions.
+        """
+        num_rows = len(self._table)
+        model, trainer = self._table.state()
+        model["items.count"] = self._popularity.counts(num_rows).astype(np.float32)
+        model |= dense_arrays(self._network)
+        trainer |= self._optimizer.state() | self._replay.state() | self.meter.state()
+        trainer |= self._candidates.state(num_rows) | self._popularity.state(num_rows)
+        for name, generator in self._generators.items():
+            trainer[f"generator.{name}"] = generator.get_state().numpy().copy()
+        counters = [self.num_events, self.num_steps, self.num_skipped, int(self.frozen)]
+        trainer["learner.counters"] = np.array(counters)
+        return model, trainer
+
+    @classmethod
+    def restore(
+        cls,
+        model_settings: ModelSettings,
+        learn_settings: LearnSettings,
+        model: Mapping[str, np.ndarray],
+        trainer: Mapping[str, np.ndarray],
+    ) -> "OnlineLearner":
+        """A learner that goes on, bit for bit, like the one whose `state` this is.
+
+        Raises `ValueError` where arrays do not fit the model settings.
+        """
+        learner = cls(model_settings, learn_settings)
+        learner._load(model, trainer)
+        return learner
+
+    def _load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
+        load_dense(self._network, model)
+        self._table.load(model, trainer)
+        for part in (self._optimizer, self._replay, self.meter, self._candidates, self._popularity):
+            part.load(trainer)
+        for name, generator in self._generators.items():
+            generator.set_state(torch.from_numpy(trainer[f"generator.{name}"].copy()))
+        self.num_events, self.num_steps, self.num_skipped, frozen = trainer["learner.counters"].tolist()
+        self.frozen = bool(frozen)
+
+    def _admit(self, sequences: Sequence[UserSequence]) -> tuple[NewEvents, list[EncodedSequence]]:
+        """Give every id a row, in the order of the stream; context comes before the first new event after it."""
+        events = order_events(sequences, self.num_events)
+        unread = [0] * len(sequences)
+        for owner, index, number in zip(events.owners, events.indexes, events.numbers.tolist(), strict=True):
+            sequence = sequences[owner]
+            for item_id in sequence.item_ids[unread[owner] : index]:
+                if item_id not in self._table.rows:
+                    self._candidates.note(self._table.admit(item_id), number - 1)
+            self._candidates.note(self._table.admit(sequence.item_ids[index]), number)
+            unread[owner] = max(unread[owner], int(index) + 1)
+        encoded = []
+        places = [np.full(len(sequence.item_ids), -1) for sequence in sequences]
+        for place, (owner, index) in enumerate(zip(events.owners, events.indexes, strict=True)):
+            places[owner][index] = place
+        for sequence, place_ in zip(sequences, places, strict=True):
+            rows = np.array([self._table.admit(item_id) for item_id in sequence.item_ids], np.int64)
+            encoded.append(encode_sequence(sequence, rows, place_))
+        events.rows[:] = [
+            encoded[owner].rows[index] for owner, index in zip(events.owners, events.indexes, strict=True)
+        ]
+        return events, encoded
+
+    def _score(self, pass_: Pass, encoded: Sequence[EncodedSequence]) -> Targets:
+        """Rank every retrieval target by the model and by popularity, a tile of queries at a time."""
+        events = pass_.events.select(pass_.events.is_target)
+        parts = []
+        for start in range(0, len(events), TILE):
+            tile = events.select(slice(start, start + TILE))
+            scores_QI = self._objective.scores(pass_, slice(start, start + TILE))
+            num_columns = scores_QI.shape[1]
+            candidates_QI = self._candidates.before(tile.numbers, num_columns)
+            repeat_Q = leave_out_seen(candidates_QI, tile, encoded)
+            popular_QI = self._popularity.before_each(tile.rows, num_columns)
+            self._popularity.update(tile.rows)
+            positive_Q = (tile.actions >> self.model_settings.positive_index) & 1 == 1
+            ranks_Q = candidate_ranks(scores_QI[: len(tile)], tile.rows, candidates_QI)
+            parts.append(
+                Targets(
+                    numbers=tile.numbers,
+                    ranks=ranks_Q,
+                    popularity_ranks=candidate_ranks(popular_QI, tile.rows, candidates_QI),
+                    positive=positive_Q,
+                    repeat=repeat_Q,
+                )
+            )
+        return join_targets(parts)
+
+    def _count(self, events: NewEvents, targets: Targets, logits_E: np.ndarray) -> None:
+        first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
+        labels = (events.actions >> self.model_settings.positive_index) & 1 == 1
+        self.meter.update(targets)
+        self.meter.update_labels(events.numbers[first], logits_E[first].astype(np.float64), labels[first])
+        self.num_events += len(events)
+        self.meter.advance(self.num_events)
+
+    def _learn(
+        self, pass_: Pass, logits_EA: torch.Tensor, past: Sequence[EncodedSequence], targets: Targets
+    ) -> StepReport:
+        """One step on rows and dense weights; none at all where a loss or a gradient is not finite."""
+        retrieval = self._objective.retrieval_loss(pass_, past, self._popularity)
+        ranking = self._objective.ranking_loss(pass_, logits_EA)
+        self._optimizer.clear()
+        torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
+        gradient = pass_.leaf.value_UD.grad
+        assert gradient is not None
+        learned = bool(torch.isfinite(gradient).all()) and self._optimizer.step()
+        if learned:
+            self._table.learn(pass_.leaf.rows_U, gradient)
+            self.num_steps += 1
+        else:
+            self.num_skipped += 1
+        losses = (retrieval.item(), ranking.item())
+        return _report(pass_.events, targets, losses, skipped=not learned)
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device of a setting; raises `ValueError` for `cuda` where there is none."""
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ValueError("device must be auto or cpu where torch finds no CUDA device, got cuda")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+def _generators(seed: int, device: torch.device) -> dict[str, torch.Generator]:
+    return {
+        "rows": torch.Generator().manual_seed(seed),
+        "negatives": torch.Generator().manual_seed(seed + 1),
+        "dropout": torch.Generator(device).manual_seed(seed + 2),
+    }
+
+
+def _report(
+    events: NewEvents, targets: Targets, losses: tuple[float, float] | None = None, *, skipped: bool = False
+) -> StepReport:
+    retrieval, ranking = losses or (float("nan"), float("nan"))
+    return StepReport(
+        num_events=len(events),
+        learned=losses is not None and not skipped,
+        skipped=skipped,
+        retrieval_loss=retrieval,
+        ranking_loss=ranking,
+        targets=targets,
+    )
+
+
+def _no_targets() -> Targets:
+    return join_targets([])

@@ -1,0 +1,123 @@
+"""Answers from the arrays of one version: which items next, and what a user would do with given items.
+
+Shapes: B = 1 window, L history tokens, T target tokens, D width.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.item_table import unpack_ids
+from model.network import Network, load_dense
+from model.sequence import UserSequence
+from model.settings import TILE, ModelSettings
+from model.windows import WindowBatch, geometry, history_span
+
+
+class Recommender:
+    """Pure inference on the CPU; nothing that it is asked changes it, so that threads may share it."""
+
+    def __init__(
+        self, settings: ModelSettings, network: Network, item_ids: list[str], weight: Tensor
+    ) -> None:
+        self.settings = settings
+        self._network = network.eval()
+        self._item_ids = item_ids
+        self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
+        # The last row stands for every unknown id.
+        mean = weight.mean(0, keepdim=True) if len(weight) else torch.zeros(1, settings.dim)
+        self._weight = torch.cat([weight, mean])
+
+    @classmethod
+    def from_state(cls, settings: ModelSettings, arrays: Mapping[str, np.ndarray]) -> "Recommender":
+        """From the first half of `OnlineLearner.state()`; raises `ValueError` where it does not fit the settings."""
+        network = Network(settings)
+        load_dense(network, arrays)
+        item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
+        weight = arrays["items.weight"]
+        if weight.shape != (len(item_ids), settings.dim):
+            raise ValueError(
+                f"items.weight must have shape {(len(item_ids), settings.dim)}, got {weight.shape}"
+            )
+        return cls(settings, network, item_ids, torch.from_numpy(weight.copy()))
+
+    @property
+    def num_items(self) -> int:
+        """Items that can be recommended."""
+        return len(self._item_ids)
+
+    def contains(self, item_id: str) -> bool:
+        """Whether the item has a row."""
+        return item_id in self._rows
+
+    @torch.inference_mode()
+    def recommend(
+        self, sequence: UserSequence, *, now_ms: int, k: int, unavailable: Container[str] = ()
+    ) -> list[tuple[str, float]]:
+        """Up to k (item id, score), best first, without what the user acted on and what is unavailable.
+
+        A user without history is answered from BOS. Raises `ValueError` for k < 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be >= 1, got {k}")
+        batch, last = self._window(sequence, now_ms, np.zeros(0, np.int64))
+        query_D = self._encode(batch)[0, last]
+        scores = self._network.retrieval(query_D.unsqueeze(0), self._weight[:-1])[0].numpy().copy()
+        acted = {item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask}
+        scores[[self._rows[item_id] for item_id in acted if item_id in self._rows]] = -np.inf
+        answer: list[tuple[str, float]] = []
+        for row in np.argsort(-scores, kind="stable").tolist():
+            if len(answer) == k or not np.isfinite(scores[row]):
+                break
+            if self._item_ids[row] not in unavailable:
+                answer.append((self._item_ids[row], float(scores[row])))
+        return answer
+
+    @torch.inference_mode()
+    def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
+        """Probability of each action for each item, in the order asked; an unknown id has the mean item's row."""
+        unknown = self.num_items
+        rows = np.array([self._rows.get(item_id, unknown) for item_id in item_ids], np.int64)
+        batch, _ = self._window(sequence, now_ms, rows)
+        item_TD = self._network.embed(self._weight[batch.rows_BR], batch)[0, batch.num_history :]
+        target_TD = self._encode(batch)[0, batch.num_history :]
+        probability_TA = torch.sigmoid(self._network.ranking(target_TD, item_TD))[: len(rows)]
+        return [dict(zip(self.settings.actions, row, strict=True)) for row in probability_TA.tolist()]
+
+    def _encode(self, batch: WindowBatch) -> Tensor:
+        item_BRD = self._network.embed(self._weight[batch.rows_BR], batch)
+        encoded: Tensor = self._network(item_BRD, batch)
+        return encoded
+
+    def _window(
+        self, sequence: UserSequence, now_ms: int, target_rows: np.ndarray
+    ) -> tuple[WindowBatch, int]:
+        """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
+        start, length = history_span(len(sequence.item_ids), self.settings.window)
+        count, num_targets = len(sequence.item_ids) - start, -(-len(target_rows) // TILE) * TILE
+        rows, has_item = (
+            np.zeros((1, length + num_targets), np.int64),
+            np.zeros((1, length + num_targets), np.float32),
+        )
+        actions, times = np.full((1, length), -1), np.zeros((1, length), np.int64)
+        queries = np.full((1, length + num_targets), now_ms // 1_000)
+        seconds = sequence.ts_ms[start:] // 1_000
+        rows[0, 1 : count + 1] = [
+            self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]
+        ]
+        has_item[0, 1 : count + 1] = has_item[0, length : length + len(target_rows)] = 1
+        actions[0, 1 : count + 1] = sequence.actions[start:]
+        times[0, 1 : count + 1] = seconds
+        times[0, 0] = seconds[0] if count else queries[0, 0]
+        queries[0, :count] = seconds
+        rows[0, length : length + len(target_rows)] = target_rows
+        last = np.full((1, num_targets), count)
+        tensors = (
+            torch.from_numpy(rows),
+            torch.from_numpy(has_item).unsqueeze(-1),
+            torch.from_numpy(actions),
+        )
+        place = geometry(times, queries, last, torch.device("cpu"))
+        return WindowBatch([], *tensors, last, place), count

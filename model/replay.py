@@ -1,0 +1,114 @@
+"""The past that is learned again: one newest window for each of a bounded, even choice of all users so far."""
+
+import heapq
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+from model.item_table import pack_ids, unpack_ids
+from model.windows import EncodedSequence
+
+_COLUMNS = ("rows", "seconds", "actions", "group_starts")
+
+
+class ReplayBuffer:
+    """Newest events of up to `num_users` users, drawn from evenly.
+
+    Over capacity it holds the users with the smallest keyed hashes of their ids: an even choice among all users that
+    ever came, which needs no memory of those that it left out.
+    """
+
+    def __init__(self, num_users: int, num_events: int, seed: int) -> None:
+        self.num_users = num_users
+        self.num_events = num_events
+        self._key = seed.to_bytes(16, "little", signed=False)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._slots: dict[str, int] = {}
+        self._largest: list[tuple[int, str]] = []
+        self._sequences: list[EncodedSequence] = []
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def put(self, user_id: str, sequence: EncodedSequence) -> None:
+        """Keep the newest events of a user, in place of what was kept before."""
+        slot = self._slots.get(user_id)
+        if slot is None:
+            slot = self._claim(user_id)
+        if slot is not None:
+            self._sequences[slot] = _newest(sequence, self.num_events)
+
+    def draw(self, num_sequences: int) -> list[EncodedSequence]:
+        """Sequences of distinct users, each user as likely as any other."""
+        count = min(num_sequences, len(self._sequences))
+        if count == 0:
+            return []
+        chosen: dict[int, None] = {}
+        while len(chosen) < count:
+            draw = torch.randint(len(self._sequences), (count,), generator=self._generator)
+            chosen.update(dict.fromkeys(draw.tolist()[: count - len(chosen)]))
+        return [self._sequences[slot] for slot in chosen]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies for a checkpoint."""
+        user_bytes, user_ends = pack_ids(list(self._slots))
+        state = {
+            "replay.user_bytes": user_bytes,
+            "replay.user_ends": user_ends,
+            "replay.slots": np.array(list(self._slots.values()), np.int64),
+            "replay.lengths": np.array([len(sequence.rows) for sequence in self._sequences], np.int64),
+            "replay.generator": self._generator.get_state().numpy().copy(),
+        }
+        for name in _COLUMNS:
+            columns = [getattr(sequence, name) for sequence in self._sequences]
+            state[f"replay.{name}"] = np.concatenate([np.zeros(0, np.int64), *columns])
+        return state
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over a `state`."""
+        users = unpack_ids(arrays["replay.user_bytes"], arrays["replay.user_ends"])
+        self._slots = dict(zip(users, arrays["replay.slots"].tolist(), strict=True))
+        self._largest = [(-self._hash(user), user) for user in users]
+        heapq.heapify(self._largest)
+        self._generator.set_state(torch.from_numpy(arrays["replay.generator"].copy()))
+        cuts = np.cumsum(arrays["replay.lengths"])[:-1]
+        columns = [np.split(arrays[f"replay.{name}"], cuts) for name in _COLUMNS]
+        self._sequences = [_context(*values) for values in zip(*columns, strict=True)] if users else []
+
+    def _claim(self, user_id: str) -> int | None:
+        """Slot for a user that has none; None if the buffer is full of users with smaller hashes."""
+        entry = (-self._hash(user_id), user_id)
+        if len(self._slots) < self.num_users:
+            slot = len(self._sequences)
+            heapq.heappush(self._largest, entry)
+            self._sequences.append(_context(*[np.zeros(0, np.int64)] * 4))
+        else:
+            _, left_out = heapq.heappushpop(self._largest, entry)
+            if left_out == user_id:
+                return None
+            slot = self._slots.pop(left_out)
+        self._slots[user_id] = slot
+        return slot
+
+    def _hash(self, user_id: str) -> int:
+        data = user_id.encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(data, key=self._key, digest_size=8).digest(), "little")
+
+
+def _newest(sequence: EncodedSequence, num_events: int) -> EncodedSequence:
+    start = max(0, len(sequence.rows) - num_events)
+    starts = np.maximum(sequence.group_starts[start:] - start, 0)
+    return _context(
+        sequence.rows[start:].copy(), sequence.seconds[start:].copy(), sequence.actions[start:].copy(), starts
+    )
+
+
+def _context(
+    rows: np.ndarray, seconds: np.ndarray, actions: np.ndarray, group_starts: np.ndarray
+) -> EncodedSequence:
+    nothing = np.zeros_like(rows)
+    return EncodedSequence(
+        rows=rows, seconds=seconds, actions=actions, group_starts=group_starts, new=nothing, place=nothing - 1
+    )

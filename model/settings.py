@@ -1,0 +1,108 @@
+"""What the model is and how it learns: two frozen trees of numbers."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+TILE = 32
+"""Rows in a tile: token counts, query counts and table columns are padded to multiples of it."""
+
+
+def _require(ok: bool, name: str, allowed: str, got: object) -> None:
+    if not ok:
+        raise ValueError(f"{name} must be {allowed}, got {got!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """Shape of the model; two trainers can share snapshots only where these are equal."""
+
+    actions: tuple[str, ...] = ("like", "dislike", "rate")
+    """Action names; bit i of an action mask stands for name i. The stream's settings hold the same."""
+    positive_action: str = ""
+    """The action whose AUC and normalized entropy are reported; empty: `like` if there is one, else the first."""
+    dim: int = 64
+    """Width of tokens and item rows."""
+    num_layers: int = 2
+    """HSTU layers."""
+    num_heads: int = 2
+    """Attention heads; each has dim / num_heads features for keys and for values."""
+    window: int = 128
+    """Tokens that one prediction can see, BOS among them; also the constant that attention divides by."""
+    temperature: float = 0.2
+    """Initial temperature of the retrieval softmax; a learned scalar from there."""
+    dropout: float = 0.0
+    """Share of the gated attention output dropped while learning."""
+    exact_softmax_rows: int = 10_000
+    """Up to so many items the retrieval loss is the exact softmax over all of them; sampled above."""
+    num_negatives: int = 1_024
+    """Uniform negatives that a step draws beside the batch's own targets, once the softmax is sampled."""
+    initial_capacity: int = 1_024
+    """Rows that the item table has room for at first; it doubles when it is full."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= len(self.actions) <= 31, "actions", "1 to 31 names", self.actions)
+        _require(len(set(self.actions)) == len(self.actions), "actions", "distinct", self.actions)
+        allowed = ("", *self.actions)
+        _require(
+            self.positive_action in allowed, "positive_action", f"one of {allowed}", self.positive_action
+        )
+        _require(self.num_heads >= 1, "num_heads", ">= 1", self.num_heads)
+        _require(
+            self.dim >= 8 and self.dim % self.num_heads == 0, "dim", "a multiple of num_heads, >= 8", self.dim
+        )
+        _require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
+        allowed_window = f"a multiple of {TILE}"
+        _require(self.window >= TILE and self.window % TILE == 0, "window", allowed_window, self.window)
+        _require(self.temperature > 0, "temperature", "> 0", self.temperature)
+        _require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+        _require(self.exact_softmax_rows >= 0, "exact_softmax_rows", ">= 0", self.exact_softmax_rows)
+        _require(self.num_negatives >= 1, "num_negatives", ">= 1", self.num_negatives)
+        _require(self.initial_capacity >= 1, "initial_capacity", ">= 1", self.initial_capacity)
+
+    @property
+    def positive_index(self) -> int:
+        """Index into `actions` of the action that AUC and normalized entropy are about.
+
+        >>> ModelSettings(actions=("click", "like")).positive_index
+        1
+        """
+        name = self.positive_action or ("like" if "like" in self.actions else self.actions[0])
+        return self.actions.index(name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnSettings:
+    """How the online learner steps; may change between two runs on the same weights."""
+
+    batch_events: int = 128
+    """New events that a step is meant to hold; the caller groups them."""
+    dense_rate: float = 3e-3
+    """AdamW learning rate of everything but item rows."""
+    row_rate: float = 0.05
+    """Row-wise AdaGrad learning rate of item rows."""
+    ranking_weight: float = 2.0
+    """Weight of the ranking loss beside the retrieval loss."""
+    replay_sequences: int = 0
+    """Past sequences in each step, drawn evenly from all users so far; retrieval loss only."""
+    replay_users: int = 10_000
+    """Users whose newest window is kept for replay."""
+    max_gradient_norm: float = 1.0
+    """Dense gradients are scaled down to this norm."""
+    seed: int = 0
+    """Seed of every random draw."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is CUDA, with bf16 autocast, where there is a device; else the CPU."""
+    num_threads: int = 1
+    """Threads that torch uses in this process."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_events >= 1, "batch_events", ">= 1", self.batch_events)
+        _require(self.dense_rate > 0, "dense_rate", "> 0", self.dense_rate)
+        _require(self.row_rate > 0, "row_rate", "> 0", self.row_rate)
+        _require(self.ranking_weight >= 0, "ranking_weight", ">= 0", self.ranking_weight)
+        _require(self.replay_sequences >= 0, "replay_sequences", ">= 0", self.replay_sequences)
+        _require(self.replay_users >= 1, "replay_users", ">= 1", self.replay_users)
+        _require(self.max_gradient_norm > 0, "max_gradient_norm", "> 0", self.max_gradient_norm)
+        _require(self.seed >= 0, "seed", ">= 0", self.seed)
+        _require(self.device in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", self.device)
+        _require(self.num_threads >= 1, "num_threads", ">= 1", self.num_threads)
