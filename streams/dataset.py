@@ -1,7 +1,7 @@
 """A data set as a stream: columns of interactions in time order, and the titles of their items."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -28,6 +28,21 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.user_ids)
+
+    def head(self, rows: int | None) -> Self:
+        """The first rows; all of them for None."""
+        if rows is None:
+            return self
+        if rows < 1:
+            raise ValueError(f"limit must be >= 1, got {rows}")
+        return replace(
+            self,
+            user_ids=self.user_ids[:rows],
+            item_ids=self.item_ids[:rows],
+            ts_ms=self.ts_ms[:rows],
+            actions=self.actions[:rows],
+            values=self.values[:rows],
+        )
 
     @classmethod
     def in_time_order(

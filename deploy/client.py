@@ -1,0 +1,89 @@
+"""A client of the server's HTTP endpoints, for the command line and the demo."""
+
+import time
+import uuid
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from kafka.errors import KafkaError  # type: ignore[import-untyped]  # kafka-python ships no types
+
+from storage.errors import SetupError
+from streams.events import Action
+from streams.kafka_settings import KafkaSettings
+from streams.producer import EventProducer
+from streams.topics import TopicSettings
+
+TIMEOUT_SECONDS = 10.0
+"""How long the server may take to answer."""
+APPLIED_SECONDS = 30.0
+"""How long an event may take into its user's sequence."""
+
+
+class ServerClient:
+    """Asks a server; every method raises `SetupError`, one line, where it does not answer as hoped."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def health(self) -> dict[str, Any]:
+        """Model version, its age, and the stream's present time."""
+        return self._get("/healthz")
+
+    def recommend(self, user_id: str, k: int) -> dict[str, Any]:
+        """The k best items for a user."""
+        return self._get("/recommend", user_id=user_id, k=k)
+
+    def sequence(self, user_id: str, last: int = 100) -> dict[str, Any]:
+        """A user's newest events."""
+        return self._get(f"/users/{quote(user_id, safe='')}/sequence", last=last)
+
+    def wait_applied(self, user_id: str, offset: int) -> dict[str, Any]:
+        """The user's sequence once it can contain the record at that offset."""
+        deadline = time.monotonic() + APPLIED_SECONDS
+        while time.monotonic() < deadline:
+            answer = self.sequence(user_id)
+            if answer["applied"] >= offset:
+                return answer
+            time.sleep(0.02)
+        raise SetupError(
+            f"the event at offset {offset} is not in a sequence after {APPLIED_SECONDS:.0f} s; is a worker up?"
+        )
+
+    def _get(self, path: str, **parameters: str | int) -> dict[str, Any]:
+        try:
+            answer = httpx.get(self.url + path, params=parameters, timeout=TIMEOUT_SECONDS)
+        except httpx.HTTPError as error:
+            raise SetupError(f"no answer from {self.url} ({error}); start it with: headwater serve") from error
+        if answer.is_success:
+            return dict(answer.json())
+        raise SetupError(f"{self.url}{path} answered {answer.status_code}: {answer.text[:500]}")
+
+
+def send_action(
+    client: ServerClient,
+    kafka: KafkaSettings,
+    topics: TopicSettings,
+    user_id: str,
+    item_id: str,
+    action: str,
+    value: float | None = None,
+) -> dict[str, Any]:
+    """Send an action at the stream's present time; the user's sequence once it holds it. Raises `SetupError`."""
+    event = Action(
+        event_id=uuid.uuid4().hex,
+        user_id=user_id,
+        item_id=item_id,
+        action=action,
+        value=value,
+        ts_ms=int(client.health()["now_ms"]),
+    )
+    try:
+        with EventProducer(
+            kafka.bootstrap_servers, topic=topics.events, connect_seconds=kafka.connect_seconds
+        ) as producer:
+            delivery = producer.send(event).result(timeout=kafka.connect_seconds)
+    except (KafkaError, TimeoutError) as error:
+        servers = ", ".join(kafka.bootstrap_servers)
+        raise SetupError(f"no answer from Kafka at {servers} ({error}); set --kafka.bootstrap-servers") from error
+    return client.wait_applied(user_id, delivery.offset)

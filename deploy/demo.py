@@ -1,0 +1,316 @@
+"""The main job: a data set replayed as live events through every process, on one machine, with one command."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deploy.broker import broker_command, free_port, port_is_free
+from deploy.client import ServerClient
+from deploy.figures import get_json, scrape
+from deploy.live import Figures, LiveTable
+from deploy.pages import recommendation_table
+from deploy.settings import Settings, dump_settings
+from deploy.story import Story, tell_story
+from deploy.supervisor import Managed, Supervisor, headwater_command
+from deploy.verify import verify_all
+from model.settings import LearnSettings, ModelSettings
+from storage.errors import SetupError
+from streams.dataset import Dataset
+from streams.datasets import load_dataset
+from streams.topics import create_topics
+from streams.verify import VerifyReport
+
+BROKEN_RECORDS = 25
+"""Broken records that are slipped in among the events."""
+READY_SECONDS = 120.0
+"""How long the processes may take to come up."""
+DRAIN_SECONDS = 120.0
+"""How long the last events may take into the weights."""
+QUALITY = (
+    "hit_rate",
+    "hit_rate_last_quarter",
+    "popularity_hit_rate",
+    "popularity_hit_rate_last_quarter",
+    "ndcg",
+    "mrr",
+    "auc",
+)
+"""Prequential figures of the learner that the summary holds."""
+PROBE_SECONDS = 0.25
+"""Time between two looks at the processes, and between two requests to the server."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoOptions:
+    """What the demo replays and where it keeps things."""
+
+    data: str = "ml-100k"
+    columns: dict[str, str]
+    items: Path | None = None
+    limit: int | None = None
+    forever: bool = False
+    folder: Path = Path(".headwater")
+    json: Path | None = None
+    data_folder: Path | None = None
+
+
+def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings) -> int:
+    """Run the whole demo; 0 where every record was accounted for, 1 where not, 130 after Ctrl-C."""
+    console = Console()
+    started = time.monotonic()
+    dataset = load_dataset(
+        options.data,
+        cache=options.folder / "cache",
+        folder=options.data_folder,
+        columns=options.columns,
+        items=options.items,
+        say=lambda line: console.print(line, markup=False, highlight=False),
+    ).head(options.limit)
+    demo = Demo(options, dataset, _settings(options, dataset, model, learn), console)
+    try:
+        demo.start()
+        demo.watch()
+        story = demo.tell()
+        report = demo.verify()
+        summary = demo.summary(report, story, time.monotonic() - started)
+        demo.show(summary)
+        if options.json:
+            options.json.write_text(json.dumps(summary, indent=2) + "\n")
+        if options.forever:
+            demo.stay()
+    except KeyboardInterrupt:
+        console.print("stopping")
+        return 130
+    finally:
+        demo.stop()
+    return 0 if report.is_exact else 1
+
+
+class Demo:
+    """The processes of one run, and what is asked of them."""
+
+    def __init__(self, options: DemoOptions, dataset: Dataset, settings: Settings, console: Console) -> None:
+        self.options = options
+        self.dataset = dataset
+        self.settings = settings
+        self.console = console
+        self.run = settings.store.folder.parent
+        self.supervisor = Supervisor()
+        self.client = ServerClient(f"http://{settings.serve.host}:{settings.serve.port}")
+        self._progress = self.run / "replay.json"
+        self._users: Iterator[str] = itertools.cycle(sorted(set(dataset.user_ids)))
+
+    def start(self) -> None:
+        """Start everything in order; returns once the replay is on its way."""
+        self.run.mkdir(parents=True)
+        (self.run / "settings.toml").write_text(dump_settings(self.settings))
+        self._say(f"run folder {self.run} (settings, state, snapshots, logs)")
+        self._start("broker", broker_command(self._broker_port), restart=False)
+        self._wait("the broker", lambda: not port_is_free("127.0.0.1", self._broker_port))
+        create_topics(self.settings.kafka, self.settings.topics)
+        for name in ("worker", "learn", "serve"):
+            self._start(name, headwater_command("--config", str(self.run / "settings.toml"), name))
+        partitions = self.settings.topics.num_partitions
+        self._wait("the worker", lambda: len(self._state().get("partitions", {})) == partitions)
+        self._wait("the learner", lambda: bool(scrape(self._learner_url)))
+        self._start("replay", self._replay_command(), restart=False)
+
+    def watch(self) -> None:
+        """Show the live table until every row was sent, folded, learned and published."""
+        with LiveTable(self.console) as table:
+            deadline = float("inf")
+            while True:
+                self.supervisor.tend()
+                figures, drained = self._figures()
+                done = self.supervisor.processes["replay"].exit_code == 0
+                table.update(figures, last=done and drained)
+                if done and drained:
+                    return
+                deadline = min(deadline, time.monotonic() + DRAIN_SECONDS) if done else float("inf")
+                if time.monotonic() > deadline:
+                    raise SetupError(
+                        f"the last events are not learned after {DRAIN_SECONDS:.0f} s; see {self.run}/logs"
+                    )
+                get_json(f"{self.client.url}/recommend", user_id=next(self._users), k=10)
+                time.sleep(PROBE_SECONDS)
+
+    def tell(self) -> Story | None:
+        """Like three items of one genre for a user, and show the list before and after."""
+        if not any(item.categories for item in self.dataset.items.values()):
+            return None
+        names = self.dataset.action_names
+        action = "like" if "like" in names else names[0]
+        value = 5.0 if action == "like" else None
+        story = tell_story(self.client, self.settings.kafka, self.settings.topics, self.dataset, action, value)
+        titles = ", ".join(item.title for item in story.liked)
+        self.console.print()
+        self.console.print(recommendation_table(story.before, f"User {story.user_id} is recommended"))
+        self._say(f"\nUser {story.user_id} likes three of {story.genre}: {titles}\n")
+        self.console.print(recommendation_table(story.after, f"User {story.user_id} is recommended now"))
+        self._say(f"{story.genre}: {story.share_before:.0%} of the list before, {story.share_after:.0%} after")
+        return story
+
+    def verify(self) -> VerifyReport:
+        """Hold the whole log against sequences and learned ranges."""
+        self._say("\nverifying: every record of the log against every sequence and every learned range")
+        settings = self.settings
+        return verify_all(
+            settings.kafka, settings.topics, settings.store, settings.serve.worker_urls, settings.snapshots
+        )
+
+    def summary(self, report: VerifyReport, story: Story | None, seconds: float) -> dict[str, Any]:
+        """All figures of the run."""
+        learner, worker = scrape(self._learner_url), scrape(f"{self._worker_url}/metrics")
+        quality = learner.by_label("headwater_prequential", "figure")
+        freshness = get_json(f"{self.client.url}/freshness") or {}
+        told = {} if story is None else _story_figures(story)
+        return {
+            "ratings_consumed": report.impressions - report.missing,
+            **{name: value for name, value in asdict(report).items() if name != "impressions"},
+            **{name: quality.get(name) for name in QUALITY},
+            "snapshots": int(learner.value("headwater_snapshot_version")),
+            "event_to_sequence_p95_seconds": worker.quantile("headwater_event_to_sequence_seconds", 0.95),
+            "event_to_weights_p95_seconds": freshness.get("event_to_weights", {}).get("p95_seconds"),
+            "restarts": self.supervisor.restarts(),
+            "seconds": round(seconds, 1),
+            **told,
+        }
+
+    def show(self, summary: dict[str, Any]) -> None:
+        """Print the summary and what to try next."""
+        self.console.print()
+        for name, value in summary.items():
+            text = f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+            self._say(f"  {name:34} {text}")
+        config = f"--config {self.run / 'settings.toml'}"
+        self._say("\nWhat to try next:")
+        if not self.options.forever:
+            self._say("  make demo ARGS=--forever        keep everything up, then in another terminal:")
+        user, item = self.dataset.user_ids[-1], self.dataset.item_ids[0]
+        self._say(f"  headwater {config} recommend {user} --server {self.client.url}")
+        self._say(f"  headwater {config} click {user} {item} --server {self.client.url}")
+        self._say(f"  {self.client.url}/docs                    the HTTP API")
+
+    def stay(self) -> None:
+        """Keep everything up until Ctrl-C."""
+        self._say("\neverything stays up; Ctrl-C stops it")
+        while True:
+            self.supervisor.tend()
+            time.sleep(PROBE_SECONDS)
+
+    def stop(self) -> None:
+        """Stop every process."""
+        self.supervisor.stop()
+
+    @property
+    def _broker_port(self) -> int:
+        return int(self.settings.kafka.bootstrap_servers[0].rpartition(":")[2])
+
+    @property
+    def _worker_url(self) -> str:
+        return self.settings.serve.worker_urls[0]
+
+    @property
+    def _learner_url(self) -> str:
+        return f"http://{self.settings.learner.metrics_host}:{self.settings.learner.metrics_port}/metrics"
+
+    def _figures(self) -> tuple[Figures, bool]:
+        """The present figures, and whether nothing is on its way any more."""
+        learner, state = scrape(self._learner_url), self._state()
+        partitions = state.get("partitions", {}).values()
+        freshness = get_json(f"{self.client.url}/freshness") or {}
+        worker = scrape(f"{self._worker_url}/metrics")
+        progress = json.loads(self._progress.read_text()) if self._progress.exists() else {}
+        quality = learner.by_label("headwater_prequential", "figure")
+        lag = sum(max(0, part["highwater"] - part["applied"] - 1) for part in partitions)
+        outbox = sum(part["outbox"] for part in partitions)
+        figures = Figures(
+            rows=progress.get("rows", 0),
+            total=len(self.dataset),
+            records=sum(part["applied"] + 1 for part in partitions),
+            lag=lag,
+            samples=learner.value("headwater_samples_learned_total"),
+            events=quality.get("events", 0.0),
+            hit_rate=quality.get("hit_rate", float("nan")),
+            popularity_hit_rate=quality.get("popularity_hit_rate", float("nan")),
+            vocabulary=int(learner.value("headwater_vocabulary_rows")),
+            version=int(learner.value("headwater_snapshot_version")),
+            sequence_p95_seconds=worker.quantile("headwater_event_to_sequence_seconds", 0.95),
+            weights_p95_seconds=freshness.get("event_to_weights", {}).get("p95_seconds"),
+            dead_letters=int(worker.value("headwater_dead_letters_total")),
+            restarts=self.supervisor.restarts(),
+        )
+        answering = str(freshness.get("model_version", "")).rpartition("/v")[2]
+        idle = bool(learner) and learner.value("headwater_learner_behind_seconds") == 0
+        published = learner.value("headwater_unpublished_records") == 0 and answering == str(figures.version)
+        return figures, bool(partitions) and not lag and not outbox and idle and published
+
+    def _state(self) -> dict[str, Any]:
+        return get_json(f"{self._worker_url}/state") or {}
+
+    def _start(self, name: str, command: list[str], *, restart: bool = True) -> None:
+        self.supervisor.start(Managed(name, command, self.run / "logs" / f"{name}.log", restart=restart))
+
+    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        self._say(f"waiting for {what}")
+        while not ready():
+            self.supervisor.tend()
+            if time.monotonic() > deadline:
+                raise SetupError(f"{what} did not come up in {READY_SECONDS:.0f} s; see {self.run}/logs")
+            time.sleep(0.05)
+
+    def _replay_command(self) -> list[str]:
+        options = self.options
+        command = ["--config", str(self.run / "settings.toml"), "replay", "--data", options.data]
+        command += ["--broken", str(BROKEN_RECORDS), "--progress", str(self._progress)]
+        command += ["--learner-url", self._learner_url, "--cache", str(options.folder / "cache")]
+        if options.columns:
+            command += ["--columns", ",".join(f"{name}={column}" for name, column in options.columns.items())]
+        for flag, value in (
+            ("--items", options.items),
+            ("--limit", options.limit),
+            ("--data-folder", options.data_folder),
+        ):
+            command += [flag, str(value)] if value is not None else []
+        return headwater_command(*command)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _settings(options: DemoOptions, dataset: Dataset, model: ModelSettings, learn: LearnSettings) -> Settings:
+    """Settings of a fresh run: folders of its own, and another port wherever the usual one is taken."""
+    usual = Settings()
+    run = (options.folder / "runs" / time.strftime("%Y%m%d-%H%M%S")).absolute()
+    web_port = _port(usual.worker.web_port)
+    return replace(
+        usual,
+        kafka=replace(usual.kafka, bootstrap_servers=(f"127.0.0.1:{_port(9092)}",)),
+        store=replace(usual.store, folder=run / "state", actions=dataset.action_names),
+        worker=replace(usual.worker, web_port=web_port),
+        model=replace(model, actions=dataset.action_names),
+        learn=learn,
+        learner=replace(usual.learner, metrics_port=_port(usual.learner.metrics_port)),
+        snapshots=replace(usual.snapshots, url=str(run / "snapshots")),
+        serve=replace(usual.serve, port=_port(usual.serve.port), worker_urls=(f"http://127.0.0.1:{web_port}",)),
+    )
+
+
+def _port(usual: int) -> int:
+    return usual if port_is_free("127.0.0.1", usual) else free_port()
+
+
+def _story_figures(story: Story) -> dict[str, Any]:
+    return {
+        "story_user": story.user_id,
+        "story_genre": story.genre,
+        "story_share_before": story.share_before,
+        "story_share_after": story.share_after,
+    }

@@ -1,0 +1,125 @@
+"""`headwater evaluate prequential`: a data set through the learner's own step, without Kafka."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from model.evaluation import EventRank, Interaction, PrequentialReport, prequential_run
+from model.online import OnlineLearner
+from model.prequential import PrequentialFigures
+from model.settings import LearnSettings, ModelSettings
+from streams.dataset import Dataset
+
+LINES = 20
+"""Progress lines where there is no terminal."""
+PROTOCOL = (
+    "Prequential protocol: events in time order, ties in file order; each is scored with weights, history and "
+    "candidates before it, then learned. Rates are at rank 10 among all items seen so far, less those that the user "
+    "acted on; an item never seen before is a miss. The first 10 % are learned, not counted. `popularity` is "
+    "decayed popularity (half-life 5,000 events) on the same events."
+)
+
+
+def evaluate_prequential(
+    dataset: Dataset,
+    model: ModelSettings,
+    learn: LearnSettings,
+    *,
+    freeze_after: float | None = None,
+    ranks: Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Run the protocol over a data set, print and return its figures; raises `ValueError` for shares outside [0, 1]."""
+    console = console or Console()
+    model = ModelSettings(
+        **{**asdict(model), "actions": dataset.action_names, "positive_action": _positive(model, dataset)}
+    )
+    console.print(PROTOCOL, markup=False, highlight=False)
+    with _Progress(console, len(dataset)) as progress:
+        report = prequential_run(
+            OnlineLearner(model, learn),
+            interactions(dataset),
+            total=len(dataset),
+            freeze_after=freeze_after,
+            progress=progress.show,
+            keep_ranks=ranks is not None,
+        )
+    if ranks is not None:
+        write_ranks(ranks, report.ranks)
+    figures = {"data": dataset.name, "freeze_after": freeze_after, **_figures(report)}
+    for name, value in figures.items():
+        console.print(f"  {name:34} {value}", markup=False, highlight=False)
+    return figures
+
+
+def interactions(dataset: Dataset) -> Iterator[Interaction]:
+    """The rows of a data set in its order."""
+    columns = (dataset.ts_ms.tolist(), dataset.actions.tolist(), dataset.values.tolist())
+    for user_id, item_id, ts_ms, actions, value in zip(dataset.user_ids, dataset.item_ids, *columns, strict=True):
+        yield Interaction(user_id, item_id, ts_ms, actions, value)
+
+
+def write_ranks(path: Path, ranks: list[EventRank]) -> None:
+    """Write `event, user_id, item_id, rank` as Parquet; rank is inf for no candidate and NaN for no finite score."""
+    columns = {
+        "event": pa.array([rank.event for rank in ranks], pa.int64()),
+        "user_id": pa.array([rank.user_id for rank in ranks], pa.string()),
+        "item_id": pa.array([rank.item_id for rank in ranks], pa.string()),
+        "rank": pa.array([rank.rank for rank in ranks], pa.float64()),
+    }
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+def _positive(model: ModelSettings, dataset: Dataset) -> str:
+    return model.positive_action if model.positive_action in dataset.action_names else ""
+
+
+def _figures(report: PrequentialReport) -> dict[str, Any]:
+    figures = asdict(report)
+    del figures["ranks"]
+    return {name: _json(value) for name, value in figures.items()}
+
+
+def _json(value: Any) -> Any:
+    """The value with null for what is not finite, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {name: _json(part) for name, part in value.items()}
+    if isinstance(value, float):
+        return round(value, 6) if value - value == 0 else None
+    return value
+
+
+class _Progress:
+    """A bar in a terminal; elsewhere a line now and then."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.total = total
+        self._shown = 0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=console) if console.is_terminal else None
+        self._task = self._bar.add_task("", total=total) if self._bar else None
+
+    def __enter__(self) -> "_Progress":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, events: int, figures: PrequentialFigures) -> None:
+        """Show how far it is and how well it went so far."""
+        text = f"HR@10 {figures.main.hit_rate:.3f}, popularity {figures.main.popularity_hit_rate:.3f}"
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=events, description=text)
+        elif events * LINES // self.total > self._shown:
+            self._shown = events * LINES // self.total
+            self.console.print(f"{events:,} of {self.total:,} events: {text}", markup=False, highlight=False)

@@ -1,0 +1,106 @@
+"""The end of the demo: a user, the list, three likes of one genre, the list again from newer weights."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.client import ServerClient, send_action
+from storage.errors import SetupError
+from streams.dataset import Dataset
+from streams.items import Item
+from streams.kafka_settings import KafkaSettings
+from streams.topics import TopicSettings
+
+LIST_LENGTH = 10
+"""Length of the lists that are shown and compared."""
+NUM_LIKES = 3
+NEW_WEIGHTS_SECONDS = 60.0
+"""How long the likes may take into the weights that answer."""
+MIN_ITEMS = 20
+"""A genre is told of only if it has so many items."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    """What was liked by whom, and what that changed."""
+
+    user_id: str
+    genre: str
+    liked: Sequence[Item]
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+    @property
+    def share_before(self) -> float:
+        """Share of the genre in the list before the likes."""
+        return genre_share(self.before, self.genre)
+
+    @property
+    def share_after(self) -> float:
+        """Share of the genre in the list after them."""
+        return genre_share(self.after, self.genre)
+
+
+def genre_share(answer: Mapping[str, Any], genre: str) -> float:
+    """Share of a /recommend answer's items that are of the genre.
+
+    >>> genre_share({"items": [{"categories": ["War"]}, {"categories": []}]}, "War")
+    0.5
+    """
+    items = answer["items"]
+    return sum(genre in item["categories"] for item in items) / max(1, len(items))
+
+
+def pick_user(dataset: Dataset) -> str:
+    """The user of middling activity who came last: known to the model, and neither a newcomer nor a regular."""
+    counts = Counter(dataset.user_ids)
+    middling = sorted(counts.values())[len(counts) // 2]
+    return next(user for user in reversed(dataset.user_ids) if counts[user] <= middling)
+
+
+def pick_genre(before: Mapping[str, Any], dataset: Dataset, user_id: str) -> tuple[str, list[Item]]:
+    """A genre that is rare in the list, and its best-liked items that the user has not met."""
+    liked = Counter(item for item, mask in zip(dataset.item_ids, dataset.actions.tolist(), strict=True) if mask & 1)
+    met = {item for item, user in zip(dataset.item_ids, dataset.user_ids, strict=True) if user == user_id}
+    by_genre: dict[str, list[Item]] = {}
+    for item_id, _ in liked.most_common():
+        item = dataset.items.get(item_id)
+        if item is not None and item_id not in met:
+            for genre in item.categories:
+                by_genre.setdefault(genre, []).append(item)
+    told = {genre: items for genre, items in by_genre.items() if len(items) >= MIN_ITEMS}
+    if not told:
+        raise SetupError("no category has enough items to tell of; give titles and categories with --items FILE")
+    genre = min(told, key=lambda name: (genre_share(before, name), -len(told[name])))
+    return genre, told[genre][:NUM_LIKES]
+
+
+def tell_story(
+    client: ServerClient,
+    kafka: KafkaSettings,
+    topics: TopicSettings,
+    dataset: Dataset,
+    action: str,
+    value: float | None,
+) -> Story:
+    """Show a list, like three items of one genre, wait for weights that learned it, show the list again."""
+    user_id = pick_user(dataset)
+    before = client.recommend(user_id, LIST_LENGTH)
+    genre, items = pick_genre(before, dataset, user_id)
+    partitions = {}
+    for item in items:
+        sequence = send_action(client, kafka, topics, user_id, item.item_id, action, value)
+        partitions[sequence["partition"]] = sequence["applied"]
+    return Story(user_id=user_id, genre=genre, liked=items, before=before, after=_after(client, user_id, partitions))
+
+
+def _after(client: ServerClient, user_id: str, partitions: Mapping[int, int]) -> Mapping[str, Any]:
+    deadline = time.monotonic() + NEW_WEIGHTS_SECONDS
+    while time.monotonic() < deadline:
+        learned = client.health()["learned"]
+        if all(learned.get(str(partition), -1) >= offset for partition, offset in partitions.items()):
+            return client.recommend(user_id, LIST_LENGTH)
+        time.sleep(0.2)
+    raise SetupError(f"the likes are not in the weights after {NEW_WEIGHTS_SECONDS:.0f} s; is the learner up?")

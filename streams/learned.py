@@ -1,0 +1,52 @@
+"""Which ranges of each user's records the learner has learned: the proof that no sample is lost or learned twice."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.samples import Sample
+from streams.text import pack_strings, unpack_strings
+
+_COLUMNS = ("position", "records", "gaps", "overlaps")
+
+
+class LearnedRanges:
+    """Per user: the position up to which records were learned, how many, and where the chain of ranges broke.
+
+    The samples of a user form a chain: each begins where the one before ended. A sample that begins later leaves a
+    gap (lost), one that begins earlier overlaps (learned twice); both are counted, neither is hidden.
+    """
+
+    def __init__(self) -> None:
+        self._users: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def add(self, sample: Sample, trigger: int) -> None:
+        """Note a learned sample; `trigger` is the position of its trigger."""
+        row = self._users.setdefault(sample.user_id, [-1, 0, 0, 0])
+        row[2] += sample.since > row[0]
+        row[3] += sample.since < row[0]
+        row[0] = trigger
+        row[1] += sample.num_records
+
+    def of(self, user_id: str) -> Mapping[str, int]:
+        """Columns `position, records, gaps, overlaps` of one user; all that was never learned is -1 and zeros."""
+        return dict(zip(_COLUMNS, self._users.get(user_id, [-1, 0, 0, 0]), strict=True))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays for the trainer's file."""
+        table = np.array(list(self._users.values()), dtype=np.int64).reshape(-1, len(_COLUMNS))
+        arrays = {f"learned.{name}": table[:, place].copy() for place, name in enumerate(_COLUMNS)}
+        return arrays | pack_strings("learned.user", self._users)
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Read back what `state` gave."""
+        ranges = cls()
+        table = np.stack([arrays[f"learned.{name}"] for name in _COLUMNS], axis=1)
+        ranges._users = dict(zip(unpack_strings("learned.user", arrays), table.tolist(), strict=True))
+        return ranges

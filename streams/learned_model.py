@@ -1,0 +1,131 @@
+"""The model as the learner process keeps it: weights, marks, learned ranges and offsets, of one instant when cut."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from model.online import OnlineLearner
+from model.settings import LearnSettings, ModelSettings
+from storage.entries import pack_position
+from storage.errors import SetupError
+from storage.manifest import Manifest, ManifestDraft, Table
+from storage.snapshot_store import SnapshotStore
+from streams.batch import MicroBatch
+from streams.learned import LearnedRanges
+from streams.marks import SampleMarks
+
+
+class LearnedModel:
+    """An online learner, what it has learned so far, and the store that its versions go to."""
+
+    def __init__(self, learner: OnlineLearner, store: SnapshotStore, *, topic: str, topic_id: str) -> None:
+        self.learner = learner
+        self.store = store
+        # A topic that was deleted and made anew is another log: offsets of the former say nothing of it.
+        self.log = f"{topic}@{topic_id}"
+        self.run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
+        self.version = 0
+        self.event_time_ms = 0
+        self.offsets: dict[int, int] = {}
+        self.marks = SampleMarks()
+        self.ranges = LearnedRanges()
+
+    @classmethod
+    def open(
+        cls, store: SnapshotStore, model: ModelSettings, learn: LearnSettings, *, topic: str, topic_id: str
+    ) -> "LearnedModel":
+        """Go on from the newest version, or begin; raises `SetupError` where that version is of another shape."""
+        pointer = store.latest()
+        if pointer is None:
+            return cls(OnlineLearner(model, learn), store, topic=topic, topic_id=topic_id)
+        manifest = store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
+        _check_config(manifest, model)
+        weights, trainer = store.load(manifest, "model"), store.load(manifest, "trainer")
+        opened = cls(OnlineLearner.restore(model, learn, weights, trainer), store, topic=topic, topic_id=topic_id)
+        opened.run_id = manifest.run_id
+        # A publish that died between manifest and pointer has taken the next number.
+        opened.version = max(store.versions(manifest.run_id))
+        opened.event_time_ms = manifest.event_time_ms
+        opened.marks = SampleMarks(manifest.sample_marks)
+        opened.ranges = LearnedRanges.restore(trainer)
+        opened.offsets = {int(number): offset for number, offset in manifest.offsets.get(opened.log, {}).items()}
+        return opened
+
+    @property
+    def batch_events(self) -> int:
+        """New events that a micro-batch is meant to hold."""
+        return self.learner.learn_settings.batch_events
+
+    @property
+    def num_events(self) -> int:
+        """New events learned so far."""
+        return self.learner.num_events
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the item table."""
+        return self.learner.num_items
+
+    def learn(self, batch: MicroBatch) -> None:
+        """Score, then learn, a micro-batch."""
+        self.learner.step(batch.sequences())
+        for sample in batch.samples:
+            self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset))
+            self.event_time_ms = max(self.event_time_ms, max(sample.ts_ms, default=0))
+
+    def figures(self) -> dict[str, float]:
+        """Prequential figures over all that was learned."""
+        figures = self.learner.meter.figures()
+        return {
+            "events": figures.main.events,
+            "hit_rate": figures.main.hit_rate,
+            "ndcg": figures.main.ndcg,
+            "mrr": figures.main.mrr,
+            "popularity_hit_rate": figures.main.popularity_hit_rate,
+            "hit_rate_last_quarter": figures.last_quarter.hit_rate,
+            "popularity_hit_rate_last_quarter": figures.last_quarter.popularity_hit_rate,
+            "auc": figures.auc,
+            "normalized_entropy": figures.normalized_entropy,
+            "non_finite": figures.non_finite,
+        }
+
+    def cut(self, offsets: Mapping[int, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:
+        """Copy everything now; the returned call writes it and may run in another thread."""
+        self.version += 1
+        self.offsets = dict(offsets)
+        weights, trainer = self.learner.state()
+        trainer |= self.ranges.state()
+        rows, dim = weights["items.weight"].shape
+        draft = ManifestDraft(
+            run_id=self.run_id,
+            version=self.version,
+            tables={"items": Table(rows=rows, dim=dim, dtype=str(weights["items.weight"].dtype))},
+            offsets={self.log: {str(number): offset for number, offset in sorted(offsets.items())}},
+            sample_marks=self.marks.as_manifest(),
+            event_time_ms=self.event_time_ms,
+            created_ms=int(time.time() * 1000),
+            step=self.learner.num_steps,
+            config=_as_json(self.learner.model_settings),
+            metrics=self.figures(),
+            learned_kafka_ms=sorted(learned_kafka_ms.items()),
+        )
+        return lambda: self.store.publish({"model": weights, "trainer": trainer}, draft)
+
+
+def _as_json(model: ModelSettings) -> dict[str, Any]:
+    return dict(msgspec.to_builtins(asdict(model)))
+
+
+def _check_config(manifest: Manifest, model: ModelSettings) -> None:
+    stored, wanted = manifest.config, _as_json(model)
+    differing = sorted(name for name in wanted if stored.get(name) != wanted[name])
+    if differing:
+        told = ", ".join(f"{name} is {stored.get(name)!r} there, {wanted[name]!r} here" for name in differing)
+        raise SetupError(
+            f"snapshot {manifest.run_id}/v{manifest.version} has another model: {told}; "
+            "use the former settings or another snapshots.url"
+        )

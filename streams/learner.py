@@ -1,0 +1,163 @@
+"""The learner process: consumes `samples`, scores then learns, publishes snapshots; it owns its offsets.
+
+A version is a checkpoint. One turn of the loop:
+
+1. poll samples; drop what the high-water mark of the source partition has passed (a duplicate after a replay);
+2. gather a micro-batch until it holds `batch_events` new events, or its oldest sample waited `linger_seconds`;
+3. step: score the new events with the current weights, then learn them; marks and offsets move with the step;
+4. every `publish_seconds` learn what is gathered, cut weights, trainer state, offsets and marks at that instant, and
+   publish them from a thread.
+
+| if it dies after | then |
+|---|---|
+| 1, 2 or 3 | it starts from the newest version, seeks to its offsets, learns the same samples from the same weights |
+| 4, before the manifest | the version is invisible; as above |
+| 4, before the pointer | the pointer names the former version; the number is taken, the next one is above it |
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+
+from storage.manifest import Manifest
+from streams.batch import MicroBatch
+from streams.learned_model import LearnedModel
+from streams.learner_metrics import LearnerMetrics
+from streams.learner_settings import LearnerSettings
+from streams.samples import Sample, decode_sample
+
+logger = logging.getLogger(__name__)
+
+POLL_RECORDS = 256
+"""Most samples of one poll."""
+POLL_MS = 50
+"""How long a poll waits where there is nothing."""
+
+
+class Learner:
+    """One learner over all partitions of `samples`, in the order in which the broker hands them out."""
+
+    def __init__(
+        self,
+        settings: LearnerSettings,
+        model: LearnedModel,
+        consumer: KafkaConsumer,
+        topic: str,
+        metrics: LearnerMetrics,
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.consumer = consumer
+        self.topic = topic
+        self.metrics = metrics
+        self.stopping = threading.Event()
+        self._batch = MicroBatch(model.num_events)
+        self._waits_since = 0.0
+        self._positions = dict(model.offsets)
+        self._learned_kafka_ms: Counter[int] = Counter()
+        self._published_at = time.monotonic()
+        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
+        self._publishing: Future[Manifest] | None = None
+
+    def run(self) -> None:
+        """Learn until `stopping` is set, then learn what was gathered and publish it."""
+        self._seek()
+        while not self.stopping.is_set():
+            polled = self.consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            for records in polled.values():
+                for record in records:
+                    self._take(record.value, record.partition, record.offset)
+            if self._batch.samples and time.monotonic() - self._waits_since >= self.settings.linger_seconds:
+                self._learn()
+            if not polled:
+                self.metrics.behind.set(0)
+            self._publish_if_due()
+        self._learn()
+        self._publish_now()
+        self._publisher.shutdown()
+
+    def _seek(self) -> None:
+        partitions = sorted(self.consumer.partitions_for_topic(self.topic) or ())
+        assigned = [TopicPartition(self.topic, partition) for partition in partitions]
+        self.consumer.assign(assigned)
+        for partition in assigned:
+            if partition.partition in self._positions:
+                self.consumer.seek(partition, self._positions[partition.partition])
+            else:
+                self.consumer.seek_to_beginning(partition)
+
+    def _take(self, value: bytes, partition: int, offset: int) -> None:
+        """Step 1 and 2 for one record."""
+        try:
+            sample = decode_sample(value)
+        except msgspec.DecodeError as error:
+            self.metrics.malformed.inc()
+            logger.warning("no sample in %s[%d] offset %d: %s", self.topic, partition, offset, error)
+        else:
+            self._gather(sample)
+        self._positions[partition] = offset + 1
+        if self._batch.num_events >= self.model.batch_events:
+            self._learn()
+
+    def _gather(self, sample: Sample) -> None:
+        if not self.model.marks.is_new(sample):
+            self.metrics.duplicates.inc()
+            return
+        if not self._batch.fits(sample):
+            self._learn()
+        if not self._batch.samples:
+            self._waits_since = time.monotonic()
+        self.model.marks.pass_over(sample)
+        self._batch.add(sample)
+
+    def _learn(self) -> None:
+        """Step 3."""
+        batch, self._batch = self._batch, MicroBatch(self._batch.first_order + self._batch.num_events)
+        if not batch.samples:
+            return
+        self.model.learn(batch)
+        for sample in batch.samples:
+            self._learned_kafka_ms.update(sample.kafka_ms)
+        self.metrics.steps.inc()
+        self.metrics.samples.inc(len(batch.samples))
+        self.metrics.events.inc(batch.num_events)
+        self.metrics.vocabulary.set(self.model.num_rows)
+        self.metrics.behind.set(max(0.0, time.time() - max(batch.samples[-1].kafka_ms, default=0) / 1000))
+        self.metrics.unpublished.set(self._learned_kafka_ms.total())
+        self.metrics.show(self.model.figures())
+
+    def _publish_if_due(self) -> None:
+        if self._publishing is not None and self._publishing.done():
+            self._finish_publishing()
+        waited = time.monotonic() - self._published_at
+        if self._publishing is None and self._learned_kafka_ms and waited >= self.settings.publish_seconds:
+            self._begin_publishing()
+
+    def _begin_publishing(self) -> None:
+        """Step 4: the cut is taken here, with nothing gathered; the writing happens in the thread."""
+        self._learn()
+        learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
+        write = self.model.cut(self._positions, learned)
+        self._publishing = self._publisher.submit(write)
+        self._published_at = time.monotonic()
+
+    def _finish_publishing(self) -> None:
+        assert self._publishing is not None
+        manifest = self._publishing.result()
+        self._publishing = None
+        self.metrics.versions.inc()
+        self.metrics.unpublished.set(self._learned_kafka_ms.total())
+        self.metrics.version.set(manifest.version)
+        logger.info("published %s/v%d after %d steps", manifest.run_id, manifest.version, manifest.step)
+
+    def _publish_now(self) -> None:
+        if self._publishing is not None:
+            self._finish_publishing()
+        if self._learned_kafka_ms:
+            self._begin_publishing()
+            self._finish_publishing()

@@ -1,0 +1,75 @@
+"""The process `headwater learn`: connects, goes on from the newest version, learns until it is told to stop."""
+
+import logging
+import signal
+from types import FrameType
+
+from kafka import KafkaConsumer  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
+
+from model.settings import LearnSettings, ModelSettings
+from storage.errors import SetupError
+from storage.snapshot_settings import SnapshotSettings
+from storage.snapshot_store import SnapshotStore
+from streams.kafka_settings import KafkaSettings
+from streams.learned_model import LearnedModel
+from streams.learner import Learner
+from streams.learner_metrics import LearnerMetrics
+from streams.learner_settings import LearnerSettings
+from streams.topics import MAX_SAMPLE_BYTES, TopicSettings, describe_topic
+
+logger = logging.getLogger(__name__)
+
+FETCH_BYTES = 16 * 1024 * 1024
+"""Most bytes of one fetch."""
+
+
+def run_learner(
+    kafka: KafkaSettings,
+    topics: TopicSettings,
+    model: ModelSettings,
+    learn: LearnSettings,
+    learner: LearnerSettings,
+    snapshots: SnapshotSettings,
+) -> int:
+    """Learn until SIGTERM or SIGINT, publish what was learned, return 0; raises `SetupError`."""
+    described = describe_topic(kafka, topics.samples)
+    if described is None:
+        raise SetupError(f"topic {topics.samples} does not exist; create it with: headwater topics create")
+    metrics = LearnerMetrics()
+    metrics.serve(learner.metrics_host, learner.metrics_port)
+    opened = LearnedModel.open(
+        SnapshotStore(snapshots), model, learn, topic=topics.samples, topic_id=described.topic_id
+    )
+    logger.info("going on from %s/v%d with %d items", opened.run_id, opened.version, opened.num_rows)
+    process = Learner(learner, opened, _connect(kafka), topics.samples, metrics)
+    _stop_on_signals(process)
+    try:
+        process.run()
+    finally:
+        process.consumer.close()
+    return 0
+
+
+def _connect(kafka: KafkaSettings) -> KafkaConsumer:
+    try:
+        return KafkaConsumer(
+            bootstrap_servers=list(kafka.bootstrap_servers),
+            bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=MAX_SAMPLE_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+        )
+    except KafkaError as error:
+        servers = ", ".join(kafka.bootstrap_servers)
+        raise SetupError(f"no answer from Kafka at {servers} ({error}); set kafka.bootstrap_servers") from error
+
+
+def _stop_on_signals(process: Learner) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        process.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,25 @@
+"""Settings of the learner process; those of the learning itself are the model's."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerSettings:
+    """How the learner process batches, publishes and reports."""
+
+    publish_seconds: float = 3.0
+    """Time between two published versions while there is something new."""
+    linger_seconds: float = 0.2
+    """How long a sample may wait for a micro-batch to fill."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which Prometheus metrics are served."""
+    metrics_port: int = 6067
+    """Port on which Prometheus metrics are served."""
+
+    def __post_init__(self) -> None:
+        if self.publish_seconds <= 0:
+            raise ValueError(f"publish_seconds must be > 0, got {self.publish_seconds}")
+        if self.linger_seconds < 0:
+            raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
+        if not 1 <= self.metrics_port <= 65535:
+            raise ValueError(f"metrics_port must be 1 to 65535, got {self.metrics_port}")

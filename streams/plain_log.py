@@ -1,0 +1,54 @@
+"""Reading a whole topic with a plain consumer, from its beginning to its present end."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
+
+from storage.errors import SetupError
+from streams.kafka_settings import KafkaSettings
+
+IDLE_SECONDS = 1.5
+"""Once the reported ends are reached and nothing came for so long, the end is reached."""
+
+
+def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Any]:
+    """All records of a topic, those of a partition in order; raises `SetupError` where it cannot be read.
+
+    A broker may report an end that lies before the last records (Tansu reports the base of the last batch), so the
+    end counts as reached only once nothing more comes.
+    """
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=list(kafka.bootstrap_servers),
+            bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
+            enable_auto_commit=False,
+        )
+    except KafkaError as error:
+        raise SetupError(f"no answer from Kafka at {', '.join(kafka.bootstrap_servers)} ({error})") from error
+    try:
+        numbers = consumer.partitions_for_topic(topic)
+        if not numbers:
+            raise SetupError(f"topic {topic} does not exist; create it with: headwater topics create")
+        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        yield from _until_idle(consumer, partitions)
+    finally:
+        consumer.close()
+
+
+def _until_idle(consumer: Any, partitions: list[TopicPartition]) -> Iterator[Any]:
+    ends = consumer.end_offsets(partitions)
+    heard = time.monotonic()
+    while True:
+        for records in consumer.poll(timeout_ms=200, max_records=2_000).values():
+            heard = time.monotonic()
+            yield from records
+        at_end = all(consumer.position(partition) >= ends[partition] for partition in partitions)
+        if at_end and time.monotonic() - heard > IDLE_SECONDS:
+            return
+        if time.monotonic() - heard > 20 * IDLE_SECONDS:
+            raise SetupError(f"{partitions[0].topic} stopped answering before its end; is the broker still there?")

@@ -1,0 +1,142 @@
+"""The process `headwater replay`: a data set goes to Kafka, its catalogue first, broken records slipped in."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from kafka import KafkaProducer  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
+from prometheus_client.parser import text_string_to_metric_families
+
+from storage.errors import SetupError
+from streams.broken import BrokenRecord, broken_records
+from streams.dataset import Dataset
+from streams.items import Item, encode_item
+from streams.kafka_settings import KafkaSettings
+from streams.producer import EventProducer
+from streams.replay import Pace, replay
+from streams.topics import TopicSettings
+
+PROGRESS_SECONDS = 0.5
+"""How often the progress file is written."""
+BEHIND = "headwater_learner_behind_seconds"
+
+
+def run_replay(
+    dataset: Dataset,
+    kafka: KafkaSettings,
+    topics: TopicSettings,
+    *,
+    rate: float | None,
+    learner_url: str,
+    broken: int,
+    progress: Path | None,
+) -> int:
+    """Send the whole data set, at `rate` rows a second or at the learner's pace; returns 0, raises `SetupError`."""
+    behind: Callable[[], float | None] = (lambda: 0.0) if rate else lambda: behind_seconds(learner_url)
+    pace = Pace(rate=rate, least=rate, most=rate) if rate else Pace()
+    try:
+        publish_items(kafka, topics, dataset.items)
+        with EventProducer(kafka.bootstrap_servers, topic=topics.events) as producer:
+            slip = BrokenSlipper(kafka, topics, broken, len(dataset))
+            report = Progress(progress, producer, len(dataset), slip)
+            replay(dataset, producer, behind=behind, before_row=report.before_row, pace=pace)
+            slip.close()
+            producer.flush()
+        report.write(len(dataset), done=True)
+    except KafkaError as error:
+        servers = ", ".join(kafka.bootstrap_servers)
+        raise SetupError(f"no answer from Kafka at {servers} ({error}); set kafka.bootstrap_servers") from error
+    failed = producer.counts.failed
+    if failed:
+        raise SetupError(f"{failed} of {producer.counts.sent} events were not delivered; is the broker still there?")
+    return 0
+
+
+def publish_items(kafka: KafkaSettings, topics: TopicSettings, items: Mapping[str, Item]) -> None:
+    """Send the catalogue to the topic `items`."""
+    if not items:
+        return
+    producer = KafkaProducer(bootstrap_servers=list(kafka.bootstrap_servers), linger_ms=5)
+    for item_id, item in items.items():
+        producer.send(topics.items, key=item_id.encode(), value=encode_item(item))
+    producer.flush(timeout=60)
+    producer.close()
+
+
+def behind_seconds(url: str) -> float | None:
+    """How far the learner is behind, from its metrics; None while it does not answer."""
+    try:
+        text = httpx.get(url, timeout=1.0).raise_for_status().text
+    except httpx.HTTPError:
+        return None
+    for family in text_string_to_metric_families(text):
+        if family.name == BEHIND:
+            return float(family.samples[0].value)
+    return None
+
+
+class BrokenSlipper:
+    """Sends broken records, evenly spread over the rows."""
+
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, count: int, num_rows: int) -> None:
+        self._topic = topics.events
+        self._records = iter(broken_records(int(time.time() * 1000), count))
+        self._due = Counter(int((number + 0.5) * num_rows / count) for number in range(count))
+        self._producer = KafkaProducer(bootstrap_servers=list(kafka.bootstrap_servers)) if count else None
+        self.num_sent = 0
+
+    def before_row(self, row: int) -> None:
+        """Send those that are due before this row."""
+        for _ in range(self._due.get(row, 0)):
+            self._send(next(self._records))
+
+    def close(self) -> None:
+        """Wait until all are delivered."""
+        if self._producer is not None:
+            self._producer.flush(timeout=60)
+            self._producer.close()
+
+    def _send(self, record: BrokenRecord) -> None:
+        assert self._producer is not None
+        key, value, _ = record
+        self._producer.send(self._topic, key=key, value=value)
+        self.num_sent += 1
+
+
+class Progress:
+    """Keeps a small JSON file up to date: rows and broken records sent, rows in all, whether it is done."""
+
+    def __init__(self, path: Path | None, producer: EventProducer, total: int, slip: BrokenSlipper) -> None:
+        self.path = path
+        self.producer = producer
+        self.total = total
+        self.slip = slip
+        self._written = 0.0
+
+    def before_row(self, row: int) -> None:
+        """Slip in what is due, and write the file now and then."""
+        self.slip.before_row(row)
+        if time.monotonic() - self._written >= PROGRESS_SECONDS:
+            self.write(row)
+
+    def write(self, rows: int, done: bool = False) -> None:
+        """Write the file, whole or not at all."""
+        self._written = time.monotonic()
+        if self.path is None:
+            return
+        counts = self.producer.counts
+        figures: dict[str, Any] = {
+            "rows": rows,
+            "total": self.total,
+            "events": counts.delivered,
+            "broken": self.slip.num_sent,
+            "done": done,
+        }
+        unfinished = self.path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(figures))
+        unfinished.replace(self.path)
