@@ -1,0 +1,187 @@
+"""The serving process: HTTP routes, start and stop."""
+
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import torch
+import uvicorn
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from deploy.answers import (
+    Delays,
+    ErrorAnswer,
+    FreshnessAnswer,
+    HealthAnswer,
+    Id,
+    RankAnswer,
+    RankRequest,
+    RecommendAnswer,
+    SequenceAnswer,
+)
+from deploy.broker import require_free_port
+from deploy.follower import Follower
+from deploy.freshness import Freshness
+from deploy.sequences import SequenceClient, SequenceUnavailableError
+from deploy.serve_settings import MAX_K, ServeSettings
+from deploy.serving import NotReadyError, Serving
+from deploy.serving_metrics import RequestTimes, ServingMetrics
+from storage.snapshot_settings import SnapshotSettings
+from storage.snapshot_store import SnapshotStore
+from streams.catalogue import Catalogue
+from streams.kafka_settings import KafkaSettings
+from streams.topics import TopicSettings, describe_topic
+
+RETRY_AFTER_SECONDS = 1
+"""What a 503 asks a client to wait."""
+STOP_SECONDS = 5
+"""How long requests under way may take when the server is told to stop."""
+MAX_EVENTS = 1_000
+"""Longest sequence that a request may ask for."""
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    422: {"model": ErrorAnswer, "description": "The request is not valid"},
+    503: {"model": ErrorAnswer, "description": "Nothing can be answered now; Retry-After says when to ask again"},
+}
+
+
+def create_app(serving: Serving) -> FastAPI:
+    """The HTTP application around `serving`, which it starts and stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        serving.start()
+        try:
+            yield
+        finally:
+            await serving.stop()
+
+    metrics = ServingMetrics(serving)
+    app = FastAPI(
+        title="Headwater",
+        description="Recommendations from a model that learns from the stream it serves.",
+        lifespan=lifespan,
+    )
+    app.add_middleware(RequestTimes, request_seconds=metrics.request_seconds)
+    app.add_exception_handler(HTTPException, _answer_refused)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(NotReadyError, _answer_unavailable)
+    app.add_exception_handler(SequenceUnavailableError, _answer_unavailable)
+    _add_answers(app, serving)
+    _add_reports(app, serving, metrics)
+    return app
+
+
+def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, snapshots: SnapshotSettings) -> int:
+    """Serve until SIGINT or SIGTERM, then return 0; raises `SetupError` for a port in use or no broker."""
+    require_free_port(serve.host, serve.port, "serve.port")
+    describe_topic(kafka, topics.items)
+    torch.set_num_threads(serve.num_threads)
+    app = create_app(_serving(serve, kafka, topics, snapshots))
+    config = uvicorn.Config(
+        app,
+        host=serve.host,
+        port=serve.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signals it caught once more after its clean stop; these handlers take them.
+    former = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, snapshots: SnapshotSettings) -> Serving:
+    freshness = Freshness(_now_ms)
+    store = SnapshotStore(snapshots)
+    return Serving(
+        follower=Follower(store, freshness, poll_seconds=serve.poll_seconds, clock_ms=_now_ms),
+        sequences=SequenceClient(serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds),
+        catalogue=Catalogue(kafka, topics.items),
+        freshness=freshness,
+        clock_ms=_now_ms,
+    )
+
+
+def _add_answers(app: FastAPI, serving: Serving) -> None:
+    @app.get("/recommend", responses=_ERRORS)
+    async def recommend(
+        user_id: Annotated[Id, Query()],
+        k: Annotated[int, Query(ge=1, le=MAX_K, description="Length of the list")] = 10,
+    ) -> RecommendAnswer:
+        """The best items for the user now; a user without events gets what the model gives any newcomer."""
+        return await serving.recommend(user_id, k)
+
+    @app.post("/rank", responses=_ERRORS)
+    async def rank(request: RankRequest) -> RankAnswer:
+        """The probability of each action of the user on each of the given items."""
+        return await serving.rank(request.user_id, request.item_ids)
+
+    @app.get("/users/{user_id:path}/sequence", responses=_ERRORS)
+    async def sequence(
+        user_id: Annotated[Id, Path()],
+        last: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most events")] = 100,
+    ) -> SequenceAnswer:
+        """The user's newest events, as the next answer would see them."""
+        return await serving.sequence(user_id, last)
+
+
+def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> None:
+    @app.get("/healthz", responses={503: _ERRORS[503]})
+    async def healthz() -> HealthAnswer:
+        """200 once a model is loaded and the catalogue has been read, 503 before."""
+        return serving.health()
+
+    @app.get("/freshness")
+    async def freshness() -> FreshnessAnswer:
+        """How long events took into the weights that answer."""
+        replica = serving.follower.replica
+        measured = serving.freshness
+        return FreshnessAnswer(
+            event_to_weights=Delays(
+                count=measured.count,
+                p50_seconds=measured.quantile_seconds(0.5),
+                p95_seconds=measured.quantile_seconds(0.95),
+            ),
+            versions_seen=serving.follower.num_loaded,
+            model_version=None if replica is None else replica.version,
+            model_age_seconds=None if replica is None else serving.age_seconds(replica),
+        )
+
+    @app.get("/metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _answer_unavailable(_: Request, error: Exception) -> JSONResponse:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return JSONResponse({"error": str(error)}, status_code=503, headers=headers)
+
+
+async def _answer_refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
+    """One line for all faults; the values are left out, for what is no valid UTF-8 could not be answered."""
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(map(str, fault['loc'][1:])) or 'body'}: {fault['msg']}" for fault in error.errors()]
+    return JSONResponse({"error": "; ".join(faults)}, status_code=422)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

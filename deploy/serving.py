@@ -1,0 +1,180 @@
+"""Answering: a user's sequence from its worker, the model's scores from one replica, titles from the catalogue."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+
+from deploy.answers import (
+    HealthAnswer,
+    RankAnswer,
+    RankedItem,
+    RecommendAnswer,
+    Recommendation,
+    SequenceAnswer,
+    SequenceEvent,
+)
+from deploy.follower import Follower, Replica
+from deploy.freshness import Freshness
+from deploy.sequences import SequenceClient, SequenceColumns
+from storage.errors import HeadwaterError
+from streams.catalogue import Catalogue
+
+_Result = TypeVar("_Result")
+
+
+class NotReadyError(HeadwaterError):
+    """Nothing can be answered yet."""
+
+
+class Serving:
+    """Makes the answers; each comes from exactly one replica.
+
+    The model computes in one thread of its own, so that the event loop goes on taking requests. `start` and `stop`
+    frame the life of the follower and the catalogue too.
+    """
+
+    def __init__(
+        self,
+        *,
+        follower: Follower,
+        sequences: SequenceClient,
+        catalogue: Catalogue,
+        freshness: Freshness,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.follower = follower
+        self.sequences = sequences
+        self.catalogue = catalogue
+        self.freshness = freshness
+        self.clock_ms = clock_ms
+        self._inference = ThreadPoolExecutor(1, "inference")
+
+    def start(self) -> None:
+        """Begin to follow snapshots and the catalogue."""
+        self.follower.start()
+        self.catalogue.start()
+
+    async def stop(self) -> None:
+        """Stop every thread and close the connections to the workers."""
+        await asyncio.gather(asyncio.to_thread(self.follower.stop), asyncio.to_thread(self.catalogue.stop))
+        await self.sequences.aclose()
+        self._inference.shutdown()
+
+    async def recommend(self, user_id: str, k: int) -> RecommendAnswer:
+        """The k best items; raises `NotReadyError` and `SequenceUnavailableError`."""
+        replica = self._replica()
+        columns = await self._read(replica, user_id)
+        sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
+        now_ms = self._query_ms(replica, columns)
+        scored = await self._infer(
+            lambda: replica.recommender.recommend(sequence, now_ms=now_ms, k=k, unavailable=unavailable)
+        )
+        self.freshness.answered(replica.serial)
+        return RecommendAnswer(
+            model_version=replica.version,
+            model_age_seconds=self.age_seconds(replica),
+            user_id=user_id,
+            applied=columns.applied,
+            items=[Recommendation(**self._facts(item_id), score=score) for item_id, score in scored],
+        )
+
+    async def rank(self, user_id: str, item_ids: list[str]) -> RankAnswer:
+        """The probability of each action on each item; raises as `recommend` does."""
+        replica = self._replica()
+        columns = await self._read(replica, user_id)
+        sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
+        asked = [item_id for item_id in item_ids if item_id not in unavailable]
+        now_ms = self._query_ms(replica, columns)
+        scores = await self._infer(lambda: replica.recommender.rank(sequence, now_ms=now_ms, item_ids=asked))
+        self.freshness.answered(replica.serial)
+        return RankAnswer(
+            model_version=replica.version,
+            model_age_seconds=self.age_seconds(replica),
+            user_id=user_id,
+            applied=columns.applied,
+            items=[RankedItem(**self._facts(item_id), scores=row) for item_id, row in zip(asked, scores, strict=True)],
+            unavailable=[item_id for item_id in item_ids if item_id in unavailable],
+        )
+
+    async def sequence(self, user_id: str, last: int) -> SequenceAnswer:
+        """The user's newest events; needs no model. Raises `SequenceUnavailableError`."""
+        columns = await self.sequences.read(user_id, last=last)
+        replica = self.follower.replica
+        return SequenceAnswer(
+            model_version=None if replica is None else replica.version,
+            model_age_seconds=None if replica is None else self.age_seconds(replica),
+            user_id=user_id,
+            partition=columns.partition,
+            epoch=columns.epoch,
+            applied=columns.applied,
+            features=columns.features,
+            events=[self._event(columns, place) for place in range(len(columns.item_ids))],
+        )
+
+    def health(self) -> HealthAnswer:
+        """What answers; raises `NotReadyError`."""
+        replica = self._replica()
+        return HealthAnswer(
+            status="ok",
+            model_version=replica.version,
+            model_age_seconds=self.age_seconds(replica),
+            now_ms=self.stream_ms(replica),
+            problem=self.follower.problem or self.catalogue.problem,
+        )
+
+    def age_seconds(self, replica: Replica) -> float:
+        """Time since the replica's version was cut."""
+        return round((self.clock_ms() - replica.manifest.created_ms) / 1000, 3)
+
+    def stream_ms(self, replica: Replica) -> int:
+        """The stream's present time: the newest learned event's, and what has passed since the version was cut.
+
+        A replay of old events has a present of its own, long before the clock's.
+        """
+        return replica.manifest.event_time_ms + max(0, self.clock_ms() - replica.manifest.created_ms)
+
+    def _query_ms(self, replica: Replica, columns: SequenceColumns) -> int:
+        return max(self.stream_ms(replica), max(columns.ts_ms, default=0))
+
+    def _replica(self) -> Replica:
+        replica = self.follower.replica
+        if replica is None:
+            raise NotReadyError(self.follower.problem or "no snapshot has been published yet")
+        if not self.catalogue.ready:
+            raise NotReadyError(self.catalogue.problem or "the catalogue has not been read to its end yet")
+        return replica
+
+    async def _read(self, replica: Replica, user_id: str) -> SequenceColumns:
+        columns = await self.sequences.read(user_id, last=replica.settings.window)
+        if tuple(columns.action_names) != replica.settings.actions:
+            raise NotReadyError(
+                f"the worker's actions {columns.action_names} are not those of model {replica.version}, "
+                f"{list(replica.settings.actions)}: run workers and learner with the same settings"
+            )
+        return columns
+
+    async def _infer(self, compute: Callable[[], _Result]) -> _Result:
+        def run() -> _Result:
+            with torch.inference_mode():
+                return compute()
+
+        return await asyncio.get_running_loop().run_in_executor(self._inference, run)
+
+    def _facts(self, item_id: str) -> dict[str, Any]:
+        item = self.catalogue.get(item_id)
+        if item is None:
+            return {"item_id": item_id, "title": "", "categories": []}
+        return {"item_id": item_id, "title": item.title, "categories": list(item.categories)}
+
+    def _event(self, columns: SequenceColumns, place: int) -> SequenceEvent:
+        mask = columns.actions[place]
+        return SequenceEvent(
+            **self._facts(columns.item_ids[place]),
+            ts_ms=columns.ts_ms[place],
+            actions=[name for bit, name in enumerate(columns.action_names) if mask >> bit & 1],
+            value=columns.values[place],
+            group=columns.groups[place],
+        )

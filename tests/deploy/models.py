@@ -1,0 +1,43 @@
+"""Small models and their snapshots, for the tests of those who load them."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.item_table import pack_ids
+from model.network import Network, dense_arrays
+from model.recommender import Recommender
+from model.settings import ModelSettings
+from storage.manifest import Manifest, ManifestDraft
+from storage.snapshot_store import SnapshotStore
+
+SETTINGS = ModelSettings(actions=("like", "dislike"), dim=16, num_layers=1, window=32, initial_capacity=64)
+NOW_MS = 1_000_000
+"""The clock of those who load them; a version is 2.5 s old."""
+ITEM_IDS = tuple(f"i{number}" for number in range(40))
+
+
+def model_arrays(seed: int) -> dict[str, npt.NDArray[Any]]:
+    """Weights drawn from a seed: each seed ranks the items in another order."""
+    generator = torch.Generator().manual_seed(seed)
+    network = Network(SETTINGS)
+    network.reset(generator, generator)
+    weight = np.random.default_rng(seed).normal(size=(len(ITEM_IDS), SETTINGS.dim)).astype(np.float32)
+    id_bytes, id_ends = pack_ids(ITEM_IDS)
+    rows = {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends}
+    return dense_arrays(network) | rows
+
+
+def recommender(seed: int) -> Recommender:
+    """The model that version `seed` of `publish` holds."""
+    return Recommender.from_state(SETTINGS, model_arrays(seed))
+
+
+def publish(store: SnapshotStore, version: int, **changes: Any) -> Manifest:
+    """Publish weights drawn from the version's number."""
+    config = dataclasses.asdict(SETTINGS) | {"actions": list(SETTINGS.actions)}
+    draft: dict[str, Any] = {"run_id": "run", "version": version, "created_ms": NOW_MS - 2_500, "config": config}
+    return store.publish({"model": model_arrays(version)}, ManifestDraft(**(draft | changes)))
