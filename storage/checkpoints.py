@@ -10,9 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from rocksdict import Checkpoint, Rdict
-
-from storage.database import open_database
+from storage.database import Database
 from storage.errors import StateError
 from storage.keys import HEADER, LOG
 
@@ -29,7 +27,7 @@ class Checkpoints:
         self.partition = partition
         self.keep = keep
 
-    def create(self, db: Rdict, *, topic_id: str, applied: int) -> Path:
+    def create(self, db: Database, *, topic_id: str, applied: int) -> Path:
         """Make a checkpoint of an open database; returns its folder.
 
         1. Remove what a checkpoint that was cut short left.
@@ -45,7 +43,7 @@ class Checkpoints:
         if not place.exists():
             # Step 2.
             unfinished = place.with_name(f"{place.name}.tmp")
-            Checkpoint(db).create_checkpoint(str(unfinished))
+            db.checkpoint(unfinished)
             # Step 3.
             unfinished.rename(place)
         # Step 4.
@@ -109,7 +107,7 @@ def _link_file(source: Path, target: Path) -> None:
 def _check(folder: Path) -> None:
     if not (folder / "CURRENT").exists():
         raise StateError("it holds no database")
-    db = open_database(folder)
+    db = Database(folder)
     try:
         if db.get(HEADER) is None or db.get(LOG) is None:
             raise StateError("its database has no header")

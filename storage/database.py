@@ -1,49 +1,96 @@
-"""RocksDB as the sequence store uses it: raw bytes, a small cache, scans that do not hide damage."""
+"""RocksDB as the sequence store uses it: raw bytes, a small cache, and no failure that passes for an absent key."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions
+from rocksdict import BlockBasedOptions, Cache, Checkpoint, Options, Rdict, ReadOptions, WriteBatch
 
-from storage.errors import StateError
+from storage.errors import StateError, StateInUseError
 
 BLOCK_CACHE_BYTES = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 BLOOM_BITS = 10
 
 
-def open_database(folder: Path) -> Rdict:
-    """Open the database in `folder`, made if absent.
+class Database:
+    """One RocksDB in a folder, made if absent.
 
     Its write-ahead log is on and never synced: after a power cut the log that feeds it is its redo log.
-    Raises `StateError` where another process holds it or where it is damaged.
+    Every method raises `StateError` where the database is in use by another process, damaged, full or closed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return Rdict(str(folder), _options())
-    except Exception as error:  # rocksdict raises bare Exception
-        if "lock hold" in str(error) or "lock file" in str(error):
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._closed = False
+        with self._wrapped("opened"):
+            self._db = Rdict(str(folder), _options())
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+        return self.get_many([key])[0]
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values of keys, in their order."""
+        with self._wrapped("read"):
+            wanted: list[Any] = list(keys)
+            values: Any = self._db.get(wanted)
+            return list(values)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in [start, end), ascending."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        with self._wrapped("read"):
+            cursor = self._db.iter(options)
+            cursor.seek(start)
+            while cursor.valid():
+                yield cursor.key(), cursor.value()
+                cursor.next()
+            # A cursor ends at a damaged block as it does at the last key.
+            cursor.status()
+
+    def write(self, batch: WriteBatch) -> None:
+        """Write a batch, whole or not at all."""
+        with self._wrapped("written"):
+            self._db.write(batch)
+
+    def checkpoint(self, folder: Path) -> None:
+        """Make a copy in a folder that is not there yet, with hard links where possible."""
+        with self._wrapped("copied"):
+            Checkpoint(self._db).create_checkpoint(str(folder))
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._db.close()
+
+    @contextmanager
+    def _wrapped(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (StateError, GeneratorExit):
+            raise
+        except Exception as error:  # rocksdict raises bare Exception
+            if self._closed:
+                raise StateError(f"state in {self.folder} cannot be {verb}: it is closed; open it again") from error
+            text = str(error)
+            if "lock hold" in text or "lock file" in text:
+                raise StateInUseError(
+                    f"state in {self.folder} is in use by another process: stop that one, or set another folder"
+                ) from error
             raise StateError(
-                f"state in {folder} is in use by another process: stop that one, or set another folder"
+                f"state in {self.folder} cannot be {verb}: {text}; "
+                "if it is damaged, delete this folder: the newest checkpoint is restored in its place"
             ) from error
-        raise StateError(
-            f"state in {folder} cannot be opened: {error}; delete this folder to restore its newest checkpoint"
-        ) from error
 
 
-def scan(db: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values in [start, end), ascending; raises `StateError` where blocks between are damaged."""
-    options = ReadOptions()
-    options.set_iterate_upper_bound(end)
-    cursor = db.iter(options)
-    cursor.seek(start)
-    while cursor.valid():
-        yield cursor.key(), cursor.value()
-        cursor.next()
-    try:
-        cursor.status()
-    except Exception as error:  # rocksdict raises bare Exception
-        raise StateError(f"state in {db.path()} is damaged: {error}; delete this folder to restore it") from error
+def new_batch() -> WriteBatch:
+    """A batch for `Database.write`."""
+    return WriteBatch(raw_mode=True)
 
 
 def _options() -> Options:

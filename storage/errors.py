@@ -3,6 +3,7 @@
     HeadwaterError
     |-- SetupError          what the user set up cannot work: settings, ports, files, brokers
     |-- StateError          local state cannot be used: other settings, other format, another log
+    |   |-- StateInUseError another process holds it
     |   `-- LogHoleError    records are missing between the state and the log
     `-- SnapshotError       a snapshot is absent, damaged, of another format, or already there
         `-- SnapshotExistsError
@@ -21,6 +22,10 @@ class SetupError(HeadwaterError):
 
 class StateError(HeadwaterError):
     """Local state cannot be used with these settings or this log."""
+
+
+class StateInUseError(StateError):
+    """Local state is held by another process."""
 
 
 class LogHoleError(StateError):

@@ -7,9 +7,9 @@ the chunk that caused it.
 """
 
 import msgspec
-from rocksdict import Rdict, WriteBatch
+from rocksdict import WriteBatch
 
-from storage.database import scan
+from storage.database import Database
 from storage.entries import Entry
 from storage.keys import MAX_POSITION, fragment_key, fragment_prefix
 from storage.sequence import surviving
@@ -27,7 +27,7 @@ _decoder = msgspec.msgpack.Decoder(list[Entry])
 class Fragments:
     """The entries of all users of one database; what is appended is written with the caller's batch."""
 
-    def __init__(self, db: Rdict, cap: int) -> None:
+    def __init__(self, db: Database, cap: int) -> None:
         self._db = db
         self._cap = cap
 
@@ -92,7 +92,7 @@ class Fragments:
 
     def _stored(self, user_id: str, first: int, until: int) -> list[tuple[bytes, bytes]]:
         prefix = fragment_prefix(user_id)
-        return list(scan(self._db, fragment_key(prefix, first), fragment_key(prefix, until + 1)))
+        return list(self._db.scan(fragment_key(prefix, first), fragment_key(prefix, until + 1)))
 
 
 def _blocks(entries: list[Entry]) -> list[list[Entry]]:

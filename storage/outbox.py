@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
-from rocksdict import Rdict, WriteBatch
+from rocksdict import WriteBatch
 
 from storage.changes import Refused, SampleRef
-from storage.database import scan
+from storage.database import Database, new_batch
 from storage.keys import MAX_POSITION, OUTBOX, OutboxKey, outbox_from, outbox_key
 
 Outgoing: TypeAlias = SampleRef | Refused
@@ -20,11 +20,11 @@ _END = outbox_key(OutboxKey(MAX_POSITION, 0))
 class Outbox:
     """The outbox of one database, with an index in memory of whose samples are pending."""
 
-    def __init__(self, db: Rdict) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
         self._users: dict[OutboxKey, str | None] = {}
         self._since: dict[str, dict[OutboxKey, int]] = {}
-        for key, value in scan(db, OUTBOX, _END):
+        for key, value in db.scan(OUTBOX, _END):
             self.added(outbox_from(key), _decoder.decode(value))
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Outbox:
             return []
         start = outbox_key(first) if after is None else outbox_key(after) + b"\0"
         found: list[tuple[OutboxKey, Outgoing]] = []
-        for key, value in scan(self._db, start, _END):
+        for key, value in self._db.scan(start, _END):
             if len(found) >= limit:
                 break
             found.append((outbox_from(key), _decoder.decode(value)))
@@ -56,7 +56,7 @@ class Outbox:
 
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         """Delete items that have arrived; one that is no longer there is passed over."""
-        batch = WriteBatch(raw_mode=True)
+        batch = new_batch()
         known = [key for key in keys if key in self._users]
         for key in known:
             batch.delete(outbox_key(key))

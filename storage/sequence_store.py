@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-from rocksdict import Rdict, WriteBatch
 
 from storage.changes import Change, Refused
 from storage.checkpoints import Checkpoints
 from storage.chunk import Applied, Chunk
-from storage.database import open_database, scan
+from storage.database import Database, new_batch
 from storage.entries import Entry, SequenceEvent
 from storage.errors import LogHoleError, StateError
 from storage.fragments import Fragments
@@ -36,7 +35,7 @@ class SequenceStore:
     was delivered again: each chunk is one write batch that holds the last applied offset, too.
     """
 
-    def __init__(self, settings: StoreSettings, db: Rdict, checkpoints: Checkpoints, log: LogState) -> None:
+    def __init__(self, settings: StoreSettings, db: Database, checkpoints: Checkpoints, log: LogState) -> None:
         self.settings = settings
         self.partition = checkpoints.partition
         self._db = db
@@ -44,7 +43,6 @@ class SequenceStore:
         self._log = log
         self._fragments = Fragments(db, settings.cap)
         self._outbox = Outbox(db)
-        self._closed = False
 
     @classmethod
     def open(
@@ -64,14 +62,14 @@ class SequenceStore:
             restored = checkpoints.restore(place, topic_id=topic_id)
             if restored:
                 logger.info("partition %d of %s restored from %s", partition, topic, restored)
-        db = open_database(place)
+        db = Database(place)
         try:
             header = make_header(settings, topic=topic, partition=partition, num_partitions=num_partitions)
             stored = db.get(HEADER)
             if stored is not None:
                 check_header(stored, header, str(place))
             log = _advance_epoch(db, topic, topic_id)
-            batch = WriteBatch(raw_mode=True)
+            batch = new_batch()
             batch.put(HEADER, _encoder.encode(header))
             batch.put(LOG, _encoder.encode(log))
             db.write(batch)
@@ -147,7 +145,7 @@ class SequenceStore:
 
     def users(self) -> Iterator[str]:
         """Ids of all users of whom anything is kept."""
-        for key, _ in scan(self._db, USER, USER + b"\xff"):
+        for key, _ in self._db.scan(USER, USER + b"\xff"):
             yield user_of(key)
 
     def outbox(self, limit: int, after: OutboxKey | None = None) -> list[tuple[OutboxKey, Outgoing]]:
@@ -164,13 +162,11 @@ class SequenceStore:
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._db.close()
+        self._db.close()
 
     def _states(self, changes: list[Change]) -> dict[str, UserState | None]:
         user_ids = list({change.user_id: None for change in changes if not isinstance(change, Refused)})
-        values = self._db.get([user_key(user_id) for user_id in user_ids]) or []
+        values = self._db.get_many([user_key(user_id) for user_id in user_ids])
         return {
             user_id: None if value is None else decode_user(value)
             for user_id, value in zip(user_ids, values, strict=True)
@@ -180,7 +176,7 @@ class SequenceStore:
         floors = {user_id: self._floor(user_id, state) for user_id, state in chunk.states.items()}
         for change in changes:
             chunk.add(change)
-        batch = WriteBatch(raw_mode=True)
+        batch = new_batch()
         for user_id, state in chunk.states.items():
             entries = chunk.entries.get(user_id)
             if entries:
@@ -221,7 +217,7 @@ def _has_state(place: Path) -> bool:
     return False
 
 
-def _advance_epoch(db: Rdict, topic: str, topic_id: str) -> LogState:
+def _advance_epoch(db: Database, topic: str, topic_id: str) -> LogState:
     stored = db.get(LOG)
     if stored is None:
         return LogState(topic_id=topic_id)
