@@ -1,0 +1,244 @@
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from storage.changes import Acted, Change
+from storage.checkpoints import Checkpoints
+from storage.database import Database
+from storage.errors import StateError
+from storage.sequence_store import SequenceStore
+from tests.storage.plain import StoreFactory, make_changes, plain_fold
+
+
+def acted(offset: int) -> Acted:
+    return Acted(offset=offset, user_id="ada", ts_ms=offset, kafka_ms=offset, item_id="x", action=0)
+
+
+def apply_to(store: SequenceStore, last: int) -> None:
+    changes: list[Change] = [acted(offset) for offset in range(store.applied + 1, last + 1)]
+    store.apply(store.applied + 1, last, changes)
+
+
+def lose_state(folder: Path) -> None:
+    shutil.rmtree(folder / "p0")
+
+
+def test_state_comes_back_from_the_newest_checkpoint(store_factory: StoreFactory, tmp_path: Path) -> None:
+    """A worker on an empty disk must not replay the whole log."""
+    changes = make_changes(300)
+    store = store_factory()
+    store.apply(0, 199, changes[: sum(change.offset < 200 for change in changes)])
+    place = store.checkpoint()
+    assert place == tmp_path / "checkpoints" / f"p0.t1@199.{os.getpid()}"
+    outbox = store.outbox(1_000)
+    store.apply(200, 299, [change for change in changes if change.offset >= 200])
+    store.close()
+    lose_state(tmp_path)
+    store = store_factory()
+    assert (store.applied, store.num_users, store.outbox(1_000)) == (199, 3, outbox)
+    store.apply(150, 299, [change for change in changes if change.offset >= 150])
+    for user_id in store.users():
+        assert store.read(user_id) == plain_fold(changes, user_id, cap=1_100)
+
+
+def test_a_restored_store_shares_no_file_that_is_ever_written(store_factory: StoreFactory, tmp_path: Path) -> None:
+    """Writing on into a checkpoint through a hard link would spoil it for the next restore."""
+    store = store_factory()
+    apply_to(store, 9)
+    place = store.checkpoint()
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    for _ in range(2):
+        store.close()
+        lose_state(tmp_path)
+        store = store_factory()
+        assert store.applied == 9
+        apply_to(store, 30)
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+def test_only_the_newest_checkpoints_stay_and_only_of_this_partition(
+    store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Hard links keep deleted data alive: checkpoints that are never deleted fill the disk."""
+    other = store_factory(partition=1)
+    kept = [other.checkpoint()]
+    store = store_factory()
+    for last in (3, 10, 101):
+        apply_to(store, last)
+        kept.append(store.checkpoint())
+    assert sorted((tmp_path / "checkpoints").iterdir()) == sorted([kept[0], *kept[2:]])
+    assert store.checkpoint() == kept[-1]
+
+
+def test_a_checkpoint_of_the_current_log_wins_over_a_newer_one_of_a_former(
+    store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Offsets of another log say nothing about this one."""
+    old = store_factory(topic_id="old")
+    apply_to(old, 500)
+    old_place = old.checkpoint()
+    old.close()
+    new = store_factory(topic_id="new")
+    apply_to(new, 4)
+    new_place = new.checkpoint()
+    new.close()
+    os.utime(old_place, (2**33, 2**33))
+    checkpoints = Checkpoints(tmp_path / "checkpoints", partition=0, keep=2)
+    assert checkpoints.newest_first("new") == [new_place, old_place]
+    assert checkpoints.newest_first("newer") == [old_place, new_place]
+    lose_state(tmp_path)
+    assert (store := store_factory(topic_id="new")).applied == 4
+    assert store.epoch == 1
+
+
+def test_where_the_log_has_no_checkpoint_the_newest_of_a_former_log_serves(
+    store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Sequences outlive a topic that was made anew."""
+    store = store_factory(topic_id="old")
+    apply_to(store, 5)
+    store.checkpoint()
+    store.close()
+    lose_state(tmp_path)
+    store = store_factory(topic_id="new")
+    assert (store.epoch, store.applied, len(store.read("ada"))) == (1, -1, 6)
+
+
+def test_a_broken_checkpoint_is_passed_over_with_a_warning(
+    store_factory: StoreFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One damaged file must not cost the whole replay, nor go unsaid."""
+    store = store_factory(num_checkpoints=9)
+    places = []
+    for last in (1, 2, 3, 4, 5):
+        apply_to(store, last)
+        places.append(store.checkpoint())
+    store.close()
+    lose_state(tmp_path)
+    (places[4] / "CURRENT").unlink()
+    for path in places[3].glob("*.sst"):
+        path.unlink()
+    for path in places[2].glob("MANIFEST*"):
+        path.write_bytes(b"nonsense")
+    shutil.rmtree(places[1])
+    places[1].mkdir()
+    Database(places[1]).close()
+    with caplog.at_level(logging.WARNING):
+        store = store_factory(num_checkpoints=9)
+    assert store.applied == 1
+    assert [record.args[0] for record in caplog.records if record.args] == places[:0:-1]  # type: ignore[index] # a tuple
+    assert not list(tmp_path.glob("*.restore"))
+
+
+def test_a_checkpoint_that_vanishes_under_a_restore_is_passed_over(
+    store_factory: StoreFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may delete the second newest while it is being read."""
+    store = store_factory()
+    apply_to(store, 1)
+    store.checkpoint()
+    apply_to(store, 2)
+    newest = store.checkpoint()
+    store.close()
+    lose_state(tmp_path)
+    seen = Checkpoints.newest_first
+
+    def vanish(self: Checkpoints, topic_id: str) -> list[Path]:
+        found = seen(self, topic_id)
+        shutil.rmtree(newest)
+        return found
+
+    monkeypatch.setattr(Checkpoints, "newest_first", vanish)
+    assert store_factory().applied == 1
+
+
+def test_without_any_good_checkpoint_the_store_begins_empty(store_factory: StoreFactory, tmp_path: Path) -> None:
+    """The log is then asked from its beginning; a hole there is refused by `apply`."""
+    store = store_factory()
+    apply_to(store, 3)
+    (store.checkpoint() / "CURRENT").unlink()
+    store.close()
+    lose_state(tmp_path)
+    assert store_factory().applied == -1
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_not_passed_over(
+    store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Settings that differ are for a person to decide, whether state is local or restored."""
+    store = store_factory()
+    apply_to(store, 3)
+    store.checkpoint()
+    store.close()
+    lose_state(tmp_path)
+    with pytest.raises(StateError, match="cap is 1100 there and 1200"):
+        store_factory(cap=1_200)
+
+
+def test_a_checkpoint_that_died_before_its_rename_is_removed_and_never_restored(
+    store_factory: StoreFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dying after step 2: half a checkpoint must neither be used nor stay."""
+    store = store_factory()
+    apply_to(store, 3)
+    first = store.checkpoint()
+    apply_to(store, 8)
+
+    def die(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.checkpoint()
+    leftovers = list((tmp_path / "checkpoints").glob("*.tmp"))
+    assert len(leftovers) == 1
+    store.close()
+    lose_state(tmp_path)
+    store = store_factory()
+    assert store.applied == 3
+    assert store.checkpoint() == first
+    assert not leftovers[0].exists()
+
+
+def test_a_restore_that_died_at_any_step_is_begun_again(
+    store_factory: StoreFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dying after step 1 or 2: the half-made folder is not the state."""
+    store = store_factory()
+    apply_to(store, 3)
+    store.checkpoint()
+    store.close()
+    lose_state(tmp_path)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("storage.checkpoints._check", "pathlib.Path.rename"):
+        with monkeypatch.context() as patched:
+            patched.setattr(step, die)
+            with pytest.raises(KeyboardInterrupt):
+                store_factory()
+        assert list(tmp_path.glob("p0.*.restore"))
+    assert store_factory().applied == 3
+    assert not list(tmp_path.glob("p0.*.restore"))
+
+
+def test_where_links_are_not_possible_files_are_copied(
+    store_factory: StoreFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints may lie on another file system than the state."""
+    store = store_factory()
+    apply_to(store, 3)
+    store.checkpoint()
+    store.close()
+    lose_state(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert store_factory().applied == 3
