@@ -325,7 +325,9 @@ def _write_json(path: Path | None, figures: Any) -> None:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("deploy", "model", "storage", "streams", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+# Two commands are enough: `make demo` and `make test`. Each makes the environment first if there is none.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo install test check coverage wheel bench clean
+
+help:  ## Print this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: install  ## Replay MovieLens-100K through everything and watch it learn (more flags: ARGS="--forever")
+	@$(BIN)/headwater demo $(ARGS)
+
+install: $(VENV)/.installed  ## Create .venv and install with deploy/constraints.txt
+
+$(VENV)/.installed: pyproject.toml deploy/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or newer")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about 1.5 GB with PyTorch; once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[embedded,dev,bench]'
+	@touch $@
+
+test: install check  ## Run the checks and all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install  ## Run ruff, mypy and import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+coverage: install  ## Run the tests of streams and storage with coverage
+	@$(BIN)/python -m coverage run -m pytest tests/storage tests/streams tests/crash $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+
+wheel: install  ## Build dist/headwater-*.whl
+	@$(BIN)/python -m build --wheel --outdir dist .
+
+clean:  ## Remove runs, caches and build products; the environment stays
+	@rm -rf .headwater/runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
