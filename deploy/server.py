@@ -1,5 +1,6 @@
 """The serving process: HTTP routes, start and stop."""
 
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -83,6 +84,8 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
     require_free_port(serve.host, serve.port, "serve.port")
     describe_topic(kafka, topics.items)
     torch.set_num_threads(serve.num_threads)
+    # One line for each request to a worker would be one for each answer.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     app = create_app(_serving(serve, kafka, topics, snapshots))
     config = uvicorn.Config(
         app,
@@ -160,7 +163,7 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
             model_age_seconds=None if replica is None else serving.age_seconds(replica),
         )
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
