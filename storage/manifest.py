@@ -132,7 +132,7 @@ def decode_manifest(value: bytes, place: str) -> Manifest:
                 "use the version of Headwater that wrote it, or train anew"
             )
         return _manifest_decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotError(f"{place} is no manifest: {error}") from error
 
 
@@ -145,7 +145,7 @@ def decode_pointer(value: bytes, place: str) -> Pointer:
     """Read a pointer; raises `SnapshotError` for anything else, naming its `place`."""
     try:
         return _pointer_decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotError(f"{place} is no pointer: {error}") from error
 
 
