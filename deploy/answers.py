@@ -105,6 +105,9 @@ class HealthAnswer(BaseModel):
     status: str
     model_version: str
     model_age_seconds: float
+    learned: dict[str, int] = Field(
+        description="By partition of `events`: offset of the newest record whose sample the weights have learned"
+    )
     now_ms: int = Field(description="The stream's present: the newest learned event's time, and what passed since")
     problem: str | None = Field(description="Why a newer version, or news of the catalogue, cannot be had")
 

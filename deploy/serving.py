@@ -121,6 +121,7 @@ class Serving:
             status="ok",
             model_version=replica.version,
             model_age_seconds=self.age_seconds(replica),
+            learned={number: mark.trigger_offset for number, mark in replica.manifest.sample_marks.items()},
             now_ms=self.stream_ms(replica),
             problem=self.follower.problem or self.catalogue.problem,
         )

@@ -17,6 +17,7 @@ from deploy.sequences import SequenceClient
 from deploy.server import create_app
 from deploy.serving import Serving
 from model.sequence import UserSequence
+from storage.manifest import SampleMark
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from streams.catalogue import Catalogue
@@ -134,6 +135,12 @@ def test_health_tells_the_streams_present_time(house: House) -> None:
     house.publish(1)
     body = house.ask("/healthz").json()
     assert (body["status"], body["model_version"], body["now_ms"]) == ("ok", "run/v1", QUERY_MS)
+
+
+def test_health_tells_what_the_weights_have_learned(house: House) -> None:
+    """Whoever sends an event can wait until the weights that answer know it."""
+    house.publish(1, sample_marks={"2": SampleMark(epoch=0, trigger_offset=41, n=0)})
+    assert house.ask("/healthz").json()["learned"] == {"2": 41}
 
 
 def test_items_that_are_not_available_never_appear(house: House) -> None:
