@@ -117,7 +117,8 @@ class LearnedModel:
 
 
 def _as_json(model: ModelSettings) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(asdict(model)))
+    # Through JSON and back, as tuples come back from a manifest as lists.
+    return dict(msgspec.json.decode(msgspec.json.encode(asdict(model))))
 
 
 def _check_config(manifest: Manifest, model: ModelSettings) -> None:
