@@ -22,4 +22,4 @@ def unpack_strings(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> list[st
     """Read back what `pack_strings` gave."""
     whole = arrays[f"{name}_bytes"].tobytes()
     ends = arrays[f"{name}_ends"].tolist()
-    return [whole[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [whole[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
