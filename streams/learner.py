@@ -91,7 +91,7 @@ class Learner:
             else:
                 self.consumer.seek_to_beginning(partition)
 
-    def _take(self, value: bytes, partition: int, offset: int) -> None:
+    def _take(self, value: bytes | None, partition: int, offset: int) -> None:
         """Step 1 and 2 for one record."""
         try:
             sample = decode_sample(value)

@@ -55,6 +55,14 @@ def encode_sample(sample: Sample) -> bytes:
     return _encoder.encode(sample)
 
 
-def decode_sample(value: bytes) -> Sample:
-    """Read a sample; raises `msgspec.ValidationError` for anything else."""
-    return _decoder.decode(value)
+def decode_sample(value: bytes | None) -> Sample:
+    """Read a sample; raises `msgspec.DecodeError` for anything else."""
+    try:
+        sample = _decoder.decode(value or b"")
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
+    columns = (sample.item_ids, sample.ts_ms, sample.actions, sample.values, sample.groups, sample.new)
+    lengths = sorted({len(column) for column in columns})
+    if len(lengths) > 1:
+        raise msgspec.ValidationError(f"columns must have one length, got {lengths}")
+    return sample
