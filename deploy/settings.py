@@ -29,6 +29,8 @@ DEFAULT_FILE = Path("headwater.toml")
 """Settings file that is read where none is named and this one exists."""
 NOT_SETTINGS = frozenset({"HEADWATER_CONFIG", "HEADWATER_STREAMS_PEER"})
 """Variables of this prefix that are read elsewhere: the file's own name; the benchmarks' peer."""
+FLAGS = {"data": "data_folder"}
+"""Settings whose flag has another name: `--data` says which data set, not where they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ class LayeredConfig:
     """Gives cyclopts the settings of file and environment, for the flags that were not given."""
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
-        self.layers = layers
+        self.layers = {FLAGS.get(name, name): layer for name, layer in layers.items()}
 
     def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         """Fill in what no flag has set."""
