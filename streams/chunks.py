@@ -1,0 +1,229 @@
+"""Chunk transport: Faust's messages of the topic `events` carry a whole chunk of records instead of one.
+
+A Faust message costs some 150 microseconds, whatever it holds. So `getmany` yields one message per partition and
+fetch; its value is a `Chunk`. The store and not the consumer group says where reading goes on: a partition whose
+next offset is not known is sought, from the store, before anything more is fetched. Seeking happens at the top of
+`getmany` and nowhere else, for there alone nothing is in flight that could be taken for what follows the seek.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from aiokafka.errors import (  # type: ignore[import-untyped]  # aiokafka ships no types
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, AppT, ConsumerMessage
+from yarl import URL
+
+from storage.errors import HeadwaterError
+
+FETCH_WAIT_MS = 50
+"""How long a fetch waits for records; a broker serves one fetch of ours at a time, so this delays all partitions."""
+RETRY_SECONDS = 1.0
+"""Pause after a broker did not answer."""
+
+_PRIVATE_NAMES = (
+    (driver.Consumer, "_new_offset"),
+    (driver.Consumer, "_new_consumer_thread"),
+    (driver.Consumer, "_wait_next_records"),
+    (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Consecutive records of one partition, as one fetch brought them."""
+
+    partition: int
+    start: int
+    """Offset from which they were read: no record between it and the first one exists."""
+    last: int
+    """Offset of the last record."""
+    records: list[Any]
+    """aiokafka's `ConsumerRecord`s."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """Which offsets of a partition can be read, and what the group committed."""
+
+    earliest: int
+    end: int
+    """One past the newest record."""
+    committed: int | None
+    refused: bool
+    """Whether the broker refused to read at the last position, because it is outside of these."""
+
+
+class LogPositions(Protocol):
+    """Says where reading goes on."""
+
+    @property
+    def topic(self) -> str:
+        """The topic whose records come in chunks."""
+
+    async def place(self, bounds: Mapping[int, Bounds]) -> Mapping[int, int]:
+        """Next offset of each assigned partition, which `bounds` holds all of."""
+
+    def next_offset(self, partition: int) -> int | None:
+        """Offset after the last applied record; None where the partition is not held."""
+
+    def failed(self, error: HeadwaterError) -> None:
+        """Told that `place` raised this."""
+
+
+class ChunkThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread, with a shorter wait per fetch and without the records of aborted transactions."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - no setting of Faust reaches it
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above
+        return consumer
+
+
+class ChunkConsumer(driver.Consumer):
+    """Faust's consumer, yielding chunks and reading where the store says."""
+
+    transport: "ChunkTransport"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next: dict[TP, int] = {}
+        self._astray: set[TP] = set()
+        self._refused: set[TP] = set()
+        self.num_seeks = 0
+
+    def seek_later(self, partition: int) -> None:
+        """Have the partition sought from the store before the next fetch."""
+        self._astray.add(TP(self.transport.positions.topic, partition))
+
+    async def getmany(
+        self,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield one message per partition that has records."""
+        records = await self._fetch(timeout)
+        # The generation must be read after the wait: a message of a former one is passed over by the stream.
+        generation_id = self.app.consumer_generation_id
+        for tp, fetched in records.items():
+            start = self._next.pop(tp, None)
+            current = self.flow_active and generation_id == self.app.consumer_generation_id
+            if start is None or not current or self.should_stop:
+                continue
+            chunk = Chunk(partition=tp.partition, start=start, last=fetched[-1].offset, records=fetched)
+            # Without this, Faust keeps every offset between two messages in a tree of gaps.
+            self._read_offset[tp] = None
+            yield tp, self._chunk_message(tp, chunk, generation_id)
+            self._next[tp] = chunk.last + 1
+
+    async def perform_seek(self) -> None:
+        """Forget all positions after a rebalance, so that they are taken from the store."""
+        await super().perform_seek()
+        self._next.clear()
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing: the agent's full queue holds `getmany` back by itself."""
+
+    def _new_consumer_thread(self) -> ChunkThread:
+        return ChunkThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic != self.transport.positions.topic:
+            return super()._new_offset(tp)
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self.transport.positions.next_offset(tp.partition)
+
+    async def _fetch(self, seconds: float) -> Mapping[TP, list[Any]]:
+        try:
+            await self._seek_astray()
+            records, _ = await self._wait_next_records(seconds)
+        except NoOffsetForPartitionError:
+            self._next.clear()
+        except OffsetOutOfRangeError as error:
+            self._refused.update(error.args[0])
+            self._next.clear()
+        except KafkaError as error:
+            self.log.warning("Kafka did not answer, trying again: %s", error)
+            await self.sleep(RETRY_SECONDS)
+        except HeadwaterError as error:
+            self.transport.positions.failed(error)
+            await self.sleep(RETRY_SECONDS)
+        else:
+            return records or {}
+        return {}
+
+    async def _seek_astray(self) -> None:
+        positions = self.transport.positions
+        mine = {tp for tp in self.assignment() if tp.topic == positions.topic}
+        astray = {tp for tp in mine if tp not in self._next} | (self._astray & mine)
+        if not self.flow_active or not astray:
+            return
+        self._astray.clear()
+        self._next = {tp: offset for tp, offset in self._next.items() if tp in mine - astray}
+        offsets = await positions.place(await self._bounds(mine))
+        wanted = {tp: offsets[tp.partition] for tp in astray}
+        try:
+            await self.seek_wait(wanted)
+        except IllegalStateError:
+            return  # revoked meanwhile; the rebalance leads here again
+        self.num_seeks += len(wanted)
+        self._next.update(wanted)
+
+    async def _bounds(self, tps: set[TP]) -> dict[int, Bounds]:
+        earliest = await self.earliest_offsets(*tps)
+        end = await self.highwaters(*tps)
+        refused, self._refused = self._refused, set()
+        return {
+            tp.partition: Bounds(
+                earliest=earliest[tp],
+                end=end[tp],
+                committed=self._committed_offset[tp],
+                refused=tp in refused,
+            )
+            for tp in tps
+        }
+
+    def _chunk_message(self, tp: TP, chunk: Chunk, generation_id: int) -> ConsumerMessage:
+        newest = chunk.records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            chunk.last,
+            newest.timestamp / 1000,
+            newest.timestamp_type,
+            [],
+            None,
+            cast("bytes", chunk),
+            None,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            tp=tp,
+            generation_id=generation_id,
+        )
+
+
+class ChunkTransport(driver.Transport):
+    """Faust's Kafka transport with the chunk consumer."""
+
+    Consumer = ChunkConsumer
+
+    def __init__(self, url: list[URL], app: AppT, positions: LogPositions) -> None:
+        super().__init__(url, app)
+        self.positions = positions
+
+
+def check_private_names() -> None:
+    """Raise `ImportError` where the installed Faust lacks a private name that this transport overrides."""
+    for owner, name in _PRIVATE_NAMES:
+        if not hasattr(owner, name):
+            raise ImportError(f"faust-streaming has no {owner.__name__}.{name}: install faust-streaming~=0.15.3")
+
+
+check_private_names()

@@ -1,0 +1,138 @@
+"""Dead letters: records of `events` that are no valid events, with why, in the topic `events.dlq`.
+
+The headers named `__streams.errors.*` are Kafka's own for this purpose (KIP-1034), all as UTF-8 text.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
+
+from storage.changes import Refused
+from storage.entries import unpack_position
+from storage.errors import SetupError
+from storage.keys import OutboxKey
+from streams.events import InvalidEventError
+from streams.kafka_settings import KafkaSettings
+from streams.topics import TopicSettings, describe_topic
+
+_EXCEPTION = "__streams.errors.exception"
+_MESSAGE = "__streams.errors.message"
+_TOPIC = "__streams.errors.topic"
+_PARTITION = "__streams.errors.partition"
+_OFFSET = "__streams.errors.offset"
+_CAUSE = "headwater.cause"
+_SIZE = "headwater.size"
+_SHA256 = "headwater.sha256"
+_KAFKA_MS = "headwater.kafka_ms"
+_ID = "headwater.id"
+_NUMBERS = (_PARTITION, _OFFSET, _SIZE, _KAFKA_MS)
+
+
+class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One dead letter as read from its topic."""
+
+    cause: str
+    message: str
+    topic: str
+    """Where the record came from."""
+    partition: int
+    offset: int
+    kafka_ms: int
+    """The record's Kafka time."""
+    size: int
+    """Bytes of the whole value."""
+    sha256: str
+    """Of the whole value."""
+    key: bytes
+    """First bytes of the record's key."""
+    head: bytes
+    """First bytes of the record's value."""
+    letter_id: str
+    """Log epoch, partition and offset: equal where one dead letter was sent twice."""
+
+
+def dead_letter_headers(
+    topic: str, partition: int, key: OutboxKey, refused: Refused
+) -> list[tuple[str, bytes]]:
+    """Headers of a refused record's dead letter."""
+    epoch, offset = unpack_position(key.position)
+    headers = {
+        _EXCEPTION: f"{InvalidEventError.__module__}.{InvalidEventError.__qualname__}",
+        _MESSAGE: refused.message,
+        _TOPIC: topic,
+        _PARTITION: partition,
+        _OFFSET: offset,
+        _CAUSE: refused.cause,
+        _SIZE: refused.size,
+        _SHA256: refused.sha256,
+        _KAFKA_MS: refused.kafka_ms,
+        _ID: f"{epoch}-{partition}-{offset}",
+    }
+    return [(name, str(value).encode("utf-8", "backslashreplace")) for name, value in headers.items()]
+
+
+def read_dead_letter(record: Any) -> DeadLetterRecord | None:
+    """What a record of the dead-letter topic says; None for one that a worker did not write."""
+    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
+    if not {_MESSAGE, _TOPIC, _CAUSE, _SHA256, _ID, *_NUMBERS} <= headers.keys():
+        return None
+    partition, offset, size, kafka_ms = (int(headers[name]) for name in _NUMBERS)
+    return DeadLetterRecord(
+        cause=headers[_CAUSE],
+        message=headers[_MESSAGE],
+        topic=headers[_TOPIC],
+        partition=partition,
+        offset=offset,
+        kafka_ms=kafka_ms,
+        size=size,
+        sha256=headers[_SHA256],
+        key=record.key or b"",
+        head=record.value or b"",
+        letter_id=headers[_ID],
+    )
+
+
+def list_dead_letters(
+    kafka: KafkaSettings, topics: TopicSettings, limit: int, *, wait_seconds: float = 2.0
+) -> list[DeadLetterRecord]:
+    """The newest dead letters, oldest first, each once, at most `limit`.
+
+    Ends where no further record came for `wait_seconds`. Raises `SetupError` where Kafka does not answer or the
+    topic does not exist.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be >= 1, got {limit}")
+    topic = describe_topic(kafka, topics.dead_letters)
+    if topic is None:
+        raise SetupError(f"topic {topics.dead_letters} does not exist: run `headwater topics create`")
+    partitions = [TopicPartition(topics.dead_letters, number) for number in range(topic.num_partitions)]
+    try:
+        consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)
+        try:
+            letters = list(_newest(consumer, partitions, limit, wait_seconds))
+        finally:
+            consumer.close()
+    except KafkaError as error:
+        raise SetupError(f"{topics.dead_letters} cannot be read: {' '.join(str(error).split())}") from error
+    unique = {letter.letter_id: letter for letter in letters}
+    return sorted(unique.values(), key=lambda letter: (letter.kafka_ms, letter.letter_id))[-limit:]
+
+
+def _newest(
+    consumer: Any, partitions: list[Any], limit: int, wait_seconds: float
+) -> Iterator[DeadLetterRecord]:
+    consumer.assign(partitions)
+    earliest = consumer.beginning_offsets(partitions)
+    end = consumer.end_offsets(partitions)
+    for partition in partitions:
+        # Twice the limit, as a letter may be there twice.
+        consumer.seek(partition, max(earliest[partition], end[partition] - 2 * limit))
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline:
+        for records in consumer.poll(timeout_ms=200).values():
+            yield from filter(None, map(read_dead_letter, records))
+            deadline = time.monotonic() + wait_seconds

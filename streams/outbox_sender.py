@@ -1,0 +1,169 @@
+"""Sends what a partition's outbox holds: samples to `samples`, dead letters to `events.dlq`, in the log's order.
+
+1. Take the oldest items of the outbox.
+2. Build their bodies from the sequences as of their positions.
+3. Send the samples as one batch and the dead letters as one batch, and wait until the brokers have them.
+4. Delete the items from the outbox.
+
+A batch arrives whole or not at all, and the next one is sent after it has arrived. So whoever keeps only the highest
+sample id per partition loses none: everything before an id that arrived has arrived, too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # aiokafka ships no types
+from aiokafka.errors import (  # type: ignore[import-untyped]  # as above
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from storage.changes import Refused, SampleRef
+from storage.entries import unpack_position
+from storage.errors import SetupError
+from storage.keys import OutboxKey
+from storage.outbox import Outgoing
+from storage.sequence_store import SequenceStore
+from streams.dead_letters import dead_letter_headers
+from streams.kafka_settings import KafkaSettings
+from streams.samples import Sample, encode_sample
+from streams.sampling import build_samples
+from streams.topics import TopicSettings
+from streams.worker_metrics import WorkerMetrics
+
+MAX_ITEMS = 64
+"""Items taken at once: their bodies are built without a pause."""
+MAX_BATCH_BYTES = 512 * 1024
+"""Largest batch of several records; one record may be larger."""
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+def outbox_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
+    """A producer for `OutboxSender`, not started."""
+    # Not idempotent: one batch is under way at a time, and what is sent twice is told by its id.
+    return AIOKafkaProducer(
+        bootstrap_servers=list(kafka.bootstrap_servers),
+        acks="all",
+        max_batch_size=MAX_BATCH_BYTES,
+        request_timeout_ms=int(kafka.connect_seconds * 1000),
+    )
+
+
+class OutboxSender:
+    """Empties one store's outbox for as long as `run` runs."""
+
+    def __init__(
+        self,
+        store: SequenceStore,
+        producer: AIOKafkaProducer,
+        *,
+        topics: TopicSettings,
+        sample_events: int,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._store = store
+        self._producer = producer
+        self._topics = topics
+        self._sample_events = sample_events
+        self._metrics = metrics
+        self._filled = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that the outbox may hold something new."""
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; raises `SetupError` for what will not pass by itself."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            self._filled.clear()
+            try:
+                sent = await self._send_some()
+            except (MessageSizeTooLargeError, TopicAuthorizationFailedError) as error:
+                raise SetupError(f"{self._topics.samples} does not take what is sent: {error}") from error
+            except (KafkaError, OSError) as error:
+                logger.warning("outbox of partition %d waits for Kafka: %s", self._store.partition, error)
+                await asyncio.sleep(pause)
+                pause = min(LAST_PAUSE_SECONDS, pause * 2)
+                continue
+            pause = FIRST_PAUSE_SECONDS
+            if not sent:
+                await self._filled.wait()
+
+    async def _send_some(self) -> int:
+        # Step 1.
+        items = self._store.outbox(MAX_ITEMS)
+        if not items:
+            return 0
+        # Step 2.
+        samples = self._samples(items)
+        batches = {topic: self._producer.create_batch() for topic in (self._topics.samples, self._topics.dead_letters)}
+        filled = self._fill(batches, items, samples)
+        # Step 3.
+        arrivals = [await self._send(topic, batch) for topic, batch in batches.items() if batch.record_count()]
+        await asyncio.gather(*arrivals)
+        # Step 4.
+        self._store.acknowledge(key for key, _ in filled)
+        self._count(filled)
+        return len(filled)
+
+    def _samples(self, items: Sequence[tuple[OutboxKey, Outgoing]]) -> dict[OutboxKey, Sample]:
+        by_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
+        for key, item in items:
+            if isinstance(item, SampleRef):
+                by_user.setdefault(item.user_id, []).append((key, item))
+        return {
+            key: sample
+            for due in by_user.values()
+            for (key, _), sample in zip(
+                due, build_samples(self._store, due, self._sample_events), strict=True
+            )
+        }
+
+    def _fill(
+        self,
+        batches: Mapping[str, Any],
+        items: Sequence[tuple[OutboxKey, Outgoing]],
+        samples: Mapping[OutboxKey, Sample],
+    ) -> list[tuple[OutboxKey, Outgoing]]:
+        filled = []
+        for key, item in items:
+            if isinstance(item, SampleRef):
+                batch = batches[self._topics.samples]
+                taken = batch.append(
+                    timestamp=None,
+                    key=item.user_id.encode(),
+                    value=encode_sample(samples[key]),
+                    headers=[("id", self._sample_id(key))],
+                )
+            else:
+                batch = batches[self._topics.dead_letters]
+                headers = dead_letter_headers(self._topics.events, self._store.partition, key, item)
+                taken = batch.append(timestamp=None, key=item.key, value=item.head, headers=headers)
+            if taken is None:
+                break
+            filled.append((key, item))
+        return filled
+
+    def _sample_id(self, key: OutboxKey) -> bytes:
+        epoch, offset = unpack_position(key.position)
+        return f"{epoch}-{self._store.partition}-{offset}-{key.n}".encode()
+
+    async def _send(self, topic: str, batch: Any) -> asyncio.Future[Any]:
+        arrival: asyncio.Future[Any] = await self._producer.send_batch(
+            batch, topic, partition=self._store.partition
+        )
+        return arrival
+
+    def _count(self, sent: Sequence[tuple[OutboxKey, Outgoing]]) -> None:
+        for _, item in sent:
+            if isinstance(item, Refused):
+                self._metrics.dead_letters.labels(item.cause).inc()
+            else:
+                self._metrics.samples.inc()

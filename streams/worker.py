@@ -1,0 +1,245 @@
+"""The stream worker: a Faust app that keeps the users' sequences and sends the samples that become due.
+
+For each chunk of records:
+
+1. Decode each record by itself; one that is no valid event becomes a dead letter, the rest go on.
+2. Apply all of them in one write batch: entries, due samples and dead letters in the outbox, the last offset.
+3. Wake the partition's outbox sender.
+
+The README of this folder says what happens where the process dies after each step.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+import faust
+import numpy as np
+from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # aiokafka ships no types
+from faust.sensors.prometheus import setup_prometheus_sensors
+
+from storage.changes import Change, Refused
+from storage.errors import HeadwaterError, LogHoleError, SetupError
+from storage.sequence_store import SequenceStore
+from storage.store_settings import StoreSettings
+from streams.chunks import Chunk, ChunkConsumer, ChunkTransport
+from streams.decoding import ChangeDecoder
+from streams.faults import Ending, exit_now
+from streams.kafka_settings import KafkaSettings
+from streams.outbox_sender import OutboxSender, outbox_producer
+from streams.partitions import Partitions
+from streams.quiet import limit_aiokafka_logs
+from streams.topics import TopicSettings, describe_topic
+from streams.views import Views
+from streams.watchdog import Watchdog
+from streams.worker_metrics import WorkerMetrics
+from streams.worker_settings import WorkerSettings
+
+__all__ = ["Worker", "WorkerSettings", "run_worker"]
+
+MAX_CHUNK_RECORDS = 2_000
+MAX_BUFFERED_CHUNKS = 2
+MAX_FETCH_BYTES = 1024 * 1024
+STOP_SECONDS = 10.0
+"""How long a worker that ends because of an error may take to stop in good order."""
+
+logger = logging.getLogger(__name__)
+
+
+def run_worker(
+    kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings
+) -> int:
+    """Run a worker until SIGTERM or SIGINT and return its exit status.
+
+    Raises `HeadwaterError` where the setup or the state cannot be used: no broker, no topic, a port in use, state
+    of other settings, records that expired unread. Ends the process with status 70 where nothing else is left.
+    """
+    _check_setup(kafka, topics, worker)
+    return asyncio.run(_run(kafka, topics, store, worker))
+
+
+class Worker:
+    """One worker on the running event loop."""
+
+    def __init__(
+        self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings
+    ) -> None:
+        self.kafka = kafka
+        self.topics = topics
+        self.settings = worker
+        self.ending = Ending()
+        self.metrics = WorkerMetrics()
+        self.partitions = Partitions(
+            kafka=kafka,
+            topics=topics,
+            store=store,
+            worker=worker,
+            new_sender=self._new_sender,
+            ending=self.ending,
+        )
+        self._decoder = ChangeDecoder(store.actions)
+        self._producer: AIOKafkaProducer = outbox_producer(kafka)
+        self.app = self._new_app(store)
+
+    async def run(self) -> int:
+        """Start, work until something ends it, stop; raises the `HeadwaterError` that ended it."""
+        await self._producer.start()
+        work = (self._start_app(), self._checkpoints(), self._watch())
+        tasks = [asyncio.create_task(each) for each in work]
+        for task in tasks:
+            task.add_done_callback(self._work_ended)
+        await self.ending.wait()
+        try:
+            await asyncio.wait_for(self._stop(tasks), STOP_SECONDS)
+        except TimeoutError as error:
+            exit_now(f"stopping took over {STOP_SECONDS:g} s", self.ending.error or error)
+        if self.ending.error is not None:
+            raise self.ending.error
+        return 0
+
+    def apply(self, chunk: Chunk) -> None:
+        """Apply one chunk to its partition's store; a hole before it has it read again."""
+        # Step 1.
+        changes = self._decoder.decode(chunk.records)
+        first_new = self.partitions.next_offset(chunk.partition)
+        try:
+            # Steps 2 and 3.
+            applied = self.partitions.apply(chunk, changes)
+        except LogHoleError as hole:
+            logger.warning("%s; reading them again", hole)
+            self.metrics.holes.inc()
+            self.consumer.seek_later(chunk.partition)
+        else:
+            if applied is not None:
+                assert first_new is not None
+                self._count(chunk, changes, first_new)
+
+    @property
+    def consumer(self) -> ChunkConsumer:
+        """The app's consumer."""
+        consumer = self.app.consumer
+        assert isinstance(consumer, ChunkConsumer)
+        return consumer
+
+    def _new_app(self, store: StoreSettings) -> faust.App:
+        folder = store.folder / "faust"
+        folder.mkdir(parents=True, exist_ok=True)
+        app = faust.App(
+            self.kafka.group,
+            broker=[f"kafka://{address}" for address in self.kafka.bootstrap_servers],
+            datadir=folder,
+            autodiscover=False,
+            broker_session_timeout=self.settings.session_seconds,
+            broker_heartbeat_interval=self.settings.session_seconds / 3,
+            broker_max_poll_records=MAX_CHUNK_RECORDS,
+            consumer_auto_offset_reset="none",
+            consumer_group_instance_id=self.settings.instance_id or None,
+            consumer_max_fetch_size=MAX_FETCH_BYTES,
+            stream_buffer_maxsize=MAX_BUFFERED_CHUNKS,
+            stream_wait_empty=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_bind=self.settings.web_host,
+            web_host=self.settings.web_host,
+            web_port=self.settings.web_port,
+            web_metrics_enabled=True,
+        )
+        app.transport = ChunkTransport(app.conf.broker_consumer, app, self.partitions)
+        events = app.topic(self.topics.events, key_type=bytes, value_type=bytes, value_serializer="raw")
+        app.agent(events, name="sequences")(self._sequences)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        setup_prometheus_sensors(app, registry=self.metrics.registry, name_prefix="faust")
+        Views(app, self.partitions, self.metrics).install()
+        return app
+
+    def _new_sender(self, store: SequenceStore) -> OutboxSender:
+        return OutboxSender(
+            store,
+            self._producer,
+            topics=self.topics,
+            sample_events=self.settings.sample_events,
+            metrics=self.metrics,
+        )
+
+    async def _sequences(self, chunks: faust.StreamT[Any]) -> None:
+        async for chunk in chunks:
+            try:
+                self.apply(chunk)
+            except HeadwaterError as error:
+                self.ending.fail(error)
+            except Exception as error:
+                exit_now(f"offsets {chunk.start} to {chunk.last} of partition {chunk.partition}", error)
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        await self.partitions.checkpoint()
+
+    async def _start_app(self) -> None:
+        await self.app.start()
+        await self.app.wait_until_stopped()
+        if not self.ending.requested:
+            raise RuntimeError("Faust stopped by itself") from self.app.crash_reason
+
+    async def _checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.checkpoint_seconds)
+            await self.partitions.checkpoint()
+
+    async def _watch(self) -> None:
+        watchdog = Watchdog(self.consumer, self.partitions, self.kafka, self.settings.watchdog_seconds)
+        await watchdog.run()
+
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.ending.requested:
+            return
+        error = task.exception()
+        if isinstance(error, HeadwaterError):
+            self.ending.fail(error)
+        else:
+            exit_now("its work ended", error)
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        await self.app.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.partitions.checkpoint()
+        await self.partitions.close()
+        await self._producer.stop()
+
+    def _count(self, chunk: Chunk, changes: list[Change], first_new: int) -> None:
+        new = [record for record in chunk.records if record.offset >= first_new]
+        refused = [each for each in changes if isinstance(each, Refused) and each.offset >= first_new]
+        self.metrics.count(len(new), refused)
+        times = np.array([record.timestamp for record in new], dtype=np.float64)
+        self.metrics.event_to_sequence.observe(np.maximum(0.0, time.time() - times / 1000))
+
+
+async def _run(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings) -> int:
+    running = Worker(kafka, topics, store, worker)
+    limit_aiokafka_logs()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, running.ending.request)
+    return await running.run()
+
+
+def _check_setup(kafka: KafkaSettings, topics: TopicSettings, worker: WorkerSettings) -> None:
+    found = {name: describe_topic(kafka, name) for name in (topics.events, topics.samples, topics.dead_letters)}
+    counts = {name: None if topic is None else topic.num_partitions for name, topic in found.items()}
+    absent = [name for name, count in counts.items() if count is None]
+    if absent:
+        raise SetupError(f"topics do not exist: {', '.join(absent)}; run `headwater topics create`")
+    if len(set(counts.values())) > 1:
+        named = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise SetupError(f"topics must have equally many partitions, got {named}; make the others anew")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((worker.web_host, worker.web_port))
+        except OSError as error:
+            place = f"port {worker.web_port} on {worker.web_host}"
+            raise SetupError(f"worker.web_port: {place} cannot be used ({error.strerror}); choose another") from error

@@ -1,0 +1,41 @@
+"""Settings of the stream worker."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """How a worker runs; nothing here shapes state."""
+
+    web_host: str = "127.0.0.1"
+    """Address that its HTTP views listen on."""
+    web_port: int = 6066
+    """Port of its HTTP views."""
+    sample_events: int = 1_024
+    """Events of context in a sample; those it is to teach are in it beyond that."""
+    checkpoint_seconds: float = 60.0
+    """How often a checkpoint of each partition is made."""
+    watchdog_seconds: float = 60.0
+    """How long records may wait without any being applied before the process ends itself."""
+    session_seconds: float = 6.0
+    """How long the group waits for a silent worker before its partitions go to others."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a partition begins of which there is no state and no commit of the group."""
+    instance_id: str = ""
+    """Name of this worker that stays over restarts, for static membership; another for each worker, or empty."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.web_port <= 65535:
+            raise ValueError(f"web_port must be 1 to 65535, got {self.web_port}")
+        if self.sample_events < 1:
+            raise ValueError(f"sample_events must be >= 1, got {self.sample_events}")
+        for name in ("checkpoint_seconds", "watchdog_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if not 6 <= self.session_seconds <= 1800:
+            raise ValueError(
+                f"session_seconds must be 6 to 1800, which brokers allow, got {self.session_seconds}"
+            )
+        if self.start not in ("earliest", "latest"):
+            raise ValueError(f"start must be earliest or latest, got {self.start!r}")
