@@ -50,6 +50,8 @@ class Freshness(Collector):
 
     def learned(self, serial: int, records: list[tuple[int, int]]) -> None:
         """The replica of this number is the first to know these records: (Kafka time in ms, how many)."""
+        if not records:
+            return
         pairs = np.array(records, np.int64).reshape(-1, 2)
         with self._lock:
             self._pending.append(_Learned(serial, pairs[:, 0], pairs[:, 1]))

@@ -160,6 +160,13 @@ def test_ranking_leaves_out_what_is_not_available_and_says_so(house: House) -> N
     assert body["unavailable"] == [ITEM_IDS[1]]
 
 
+def test_ranking_only_what_is_not_available_is_an_empty_answer(house: House) -> None:
+    house.publish(1)
+    house.know(Item(item_id=ITEM_IDS[1], available=False))
+    body = house.send("POST", "/rank", json={"user_id": "u", "item_ids": [ITEM_IDS[1]]}).json()
+    assert (body["items"], body["unavailable"]) == ([], [ITEM_IDS[1]])
+
+
 def test_rank_answers_with_the_models_probabilities_in_the_order_asked(house: House) -> None:
     house.publish(3)
     asked = [ITEM_IDS[9], ITEM_IDS[2], ITEM_IDS[30]]
