@@ -35,7 +35,7 @@ from streams.topics import TopicSettings
 from streams.worker_metrics import WorkerMetrics
 
 MAX_ITEMS = 64
-"""Items taken at once: their bodies are built without a pause."""
+"""Items taken at once."""
 MAX_BATCH_BYTES = 512 * 1024
 """Largest batch of several records; one record may be larger."""
 FIRST_PAUSE_SECONDS = 0.2
@@ -102,8 +102,9 @@ class OutboxSender:
         if not items:
             return 0
         # Step 2.
-        samples = self._samples(items)
-        batches = {topic: self._producer.create_batch() for topic in (self._topics.samples, self._topics.dead_letters)}
+        samples = await self._samples(items)
+        topics = (self._topics.samples, self._topics.dead_letters)
+        batches = {topic: self._producer.create_batch() for topic in topics}
         filled = self._fill(batches, items, samples)
         # Step 3.
         arrivals = [await self._send(topic, batch) for topic, batch in batches.items() if batch.record_count()]
@@ -113,18 +114,17 @@ class OutboxSender:
         self._count(filled)
         return len(filled)
 
-    def _samples(self, items: Sequence[tuple[OutboxKey, Outgoing]]) -> dict[OutboxKey, Sample]:
+    async def _samples(self, items: Sequence[tuple[OutboxKey, Outgoing]]) -> dict[OutboxKey, Sample]:
         by_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
         for key, item in items:
             if isinstance(item, SampleRef):
                 by_user.setdefault(item.user_id, []).append((key, item))
-        return {
-            key: sample
-            for due in by_user.values()
-            for (key, _), sample in zip(
-                due, build_samples(self._store, due, self._sample_events), strict=True
-            )
-        }
+        samples: dict[OutboxKey, Sample] = {}
+        for due in by_user.values():
+            built = build_samples(self._store, due, self._sample_events)
+            samples.update((key, sample) for (key, _), sample in zip(due, built, strict=True))
+            await asyncio.sleep(0)  # chunks that wait go first: what is fresh is seen before it is learned
+        return samples
 
     def _fill(
         self,

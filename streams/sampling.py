@@ -24,7 +24,6 @@ def build_samples(
     fold = Fold(store.settings.cap)
     added = 0
     for key, ref in due:
-        in_range: list[Entry] = []
         while added < len(entries) and entries[added].position <= key.position:
             fold.add(entries[added])
             added += 1
@@ -56,7 +55,7 @@ def new_bits(event: SequenceEvent, since: int) -> int:
 
 
 def _with_context(events: list[SequenceEvent], since: int, last: int) -> list[SequenceEvent]:
-    oldest_new = next((index for index, event in enumerate(events) if new_bits(event, since)), len(events))
+    oldest_new = next((index for index, event in enumerate(events) if event.last > since), len(events))
     return events[max(0, min(oldest_new, len(events) - last)) :]
 
 
@@ -76,7 +75,7 @@ def _sample(
         actions=[event.actions for event in events],
         values=[event.value for event in events],
         groups=[event.group for event in events],
-        new=[new_bits(event, ref.since) for event in events],
+        new=[new_bits(event, ref.since) if event.last > ref.since else 0 for event in events],
         num_records=ref.num_records,
         kafka_ms=[entry.kafka_ms for entry in in_range],
     )
