@@ -117,7 +117,7 @@ class SnapshotStore:
             raise SnapshotError(f"{path} is no safetensors file: {error}") from error
 
     def _write(self, draft: ManifestDraft, name: str, arrays: Arrays) -> SnapshotFile:
-        value = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+        value = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         self._objects.put(self._path(draft.run_id, draft.version, f"{name}.safetensors"), value)
         return SnapshotFile(name=name, bytes=len(value), checksum=xxhash.xxh3_128_hexdigest(value))
 
