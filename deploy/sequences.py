@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 import numpy as np
-from kafka.partitioner.default import murmur2  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from model.sequence import UserSequence
 from storage.errors import HeadwaterError
+from streams.partitioning import partition_of
 
 RETRY_SECONDS = 0.1
 """Pause before the owner is looked for again: partitions move between workers for a moment at a time."""
@@ -96,8 +96,8 @@ class SequenceClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def read(self, user_id: str, *, last: int) -> SequenceColumns:
-        """The user's newest `last` events; raises `SequenceUnavailableError`, naming the workers asked."""
+    async def read(self, user_id: str, *, last: int | None = None) -> SequenceColumns:
+        """The user's newest `last` events, all for None; raises `SequenceUnavailableError`, naming the workers asked."""
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 while True:
@@ -117,9 +117,10 @@ class SequenceClient:
             return None
         return self._owners.get(partition_of(user_id, self._num_partitions))
 
-    async def _ask(self, url: str, user_id: str, last: int) -> SequenceColumns | None:
+    async def _ask(self, url: str, user_id: str, last: int | None) -> SequenceColumns | None:
         """The worker's answer; None where it cannot be reached or does not own the partition."""
-        answer = await self._get(url, "sequence", {"user_id": user_id, "last": last})
+        limit = {} if last is None else {"last": last}
+        answer = await self._get(url, "sequence", {"user_id": user_id, **limit})
         if answer is None:
             return None
         if answer.status_code == httpx.codes.OK:
@@ -168,11 +169,6 @@ class SequenceClient:
     def _why(self, user_id: str) -> str:
         asked = ", ".join(f"{url} ({self._problems.get(url, 'owns other partitions')})" for url in self.worker_urls)
         return f"no worker could be asked for the sequence of user {user_id[:64]!r}: {asked}"
-
-
-def partition_of(user_id: str, num_partitions: int) -> int:
-    """Partition of a user's events, as Kafka's clients choose it from the record's key."""
-    return int(murmur2(user_id.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF) % num_partitions
 
 
 def _decoded(decoder: msgspec.json.Decoder[_Decoded], answer: httpx.Response) -> _Decoded:

@@ -149,7 +149,7 @@ class Serving:
         return replica
 
     async def _read(self, replica: Replica, user_id: str) -> SequenceColumns:
-        columns = await self.sequences.read(user_id, last=replica.settings.window)
+        columns = await self.sequences.read(user_id)
         if tuple(columns.action_names) != replica.settings.actions:
             raise NotReadyError(
                 f"the worker's actions {columns.action_names} are not those of model {replica.version}, "

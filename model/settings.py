@@ -16,7 +16,7 @@ def _require(ok: bool, name: str, allowed: str, got: object) -> None:
 class ModelSettings:
     """Shape of the model; two trainers can share snapshots only where these are equal."""
 
-    actions: tuple[str, ...] = ("like", "dislike", "rate")
+    actions: tuple[str, ...] = ("click", "like", "dislike", "rate")
     """Action names; bit i of an action mask stands for name i. The stream's settings hold the same."""
     positive_action: str = ""
     """The action whose AUC and normalized entropy are reported; empty: `like` if there is one, else the first."""

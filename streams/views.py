@@ -5,25 +5,15 @@ from typing import Any
 import faust
 from faust import web
 from faust.types import TP
-from kafka.partitioner import murmur2  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from storage.sequence_store import SequenceStore
 from streams.chunks import ChunkConsumer
+from streams.partitioning import partition_of
 from streams.partitions import Partitions
 from streams.worker_metrics import WorkerMetrics
 
 MAX_LAST = 100_000
 """Most events that one request asks for."""
-
-
-def partition_of(user_id: str, num_partitions: int) -> int:
-    """The partition that Kafka's clients choose for a user's records.
-
-    >>> partition_of("ada", 4)
-    1
-    """
-    hashed: int = murmur2(user_id.encode())
-    return (hashed & 0x7FFFFFFF) % num_partitions
 
 
 def sequence_columns(store: SequenceStore, user_id: str, last: int | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import math
 import pytest
 from kafka.partitioner import DefaultPartitioner  # type: ignore[import-untyped]  # kafka-python ships no types
 
-from deploy.sequences import SequenceClient, SequenceUnavailableError, partition_of
+from deploy.sequences import SequenceClient, SequenceUnavailableError
+from streams.partitioning import partition_of
 from tests.deploy.workers import NUM_PARTITIONS, URLS, Workers
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from deploy.sequences import partition_of
+from streams.partitioning import partition_of
 
 NUM_PARTITIONS = 4
 URLS = ("http://worker-a:1", "http://worker-b:2")
