@@ -123,7 +123,7 @@ class Histories:
         sequences = []
         for user_id, places in orders.items():
             history = self._users.setdefault(user_id, [])
-            del history[: len(history) - self.num_events]
+            del history[: max(0, len(history) - self.num_events)]
             context = len(history)
             history += [self._grouped(batch[place], place) for place in places]
             sequences.append(_sequence(user_id, history, context, places))
@@ -146,7 +146,7 @@ class Histories:
 
 
 def _batches(interactions: Iterable[Interaction], size: int, freeze_from: int) -> Iterator[list[Interaction]]:
-    """Micro-batches of `size`; one ends where the learner is frozen, so that all before is learned and nothing after."""
+    """Micro-batches of `size`; one ends where the learner is frozen, so that all before it is learned."""
     batch: list[Interaction] = []
     for number, interaction in enumerate(interactions):
         if batch and (len(batch) == size or number == freeze_from):
@@ -176,15 +176,11 @@ def _sequence(user_id: str, history: list[Interaction], context: int, places: li
 
 
 def _event_ranks(report: StepReport, batch: list[Interaction], first: int) -> list[EventRank]:
-    pairs = zip(report.targets.numbers.tolist(), report.targets.ranks.tolist(), strict=True)
+    events = [batch[number - first] for number in report.targets.numbers.tolist()]
+    columns = zip(report.targets.numbers.tolist(), events, report.targets.ranks.tolist(), strict=True)
     return [
-        EventRank(
-            event=number,
-            user_id=batch[number - first].user_id,
-            item_id=batch[number - first].item_id,
-            rank=rank,
-        )
-        for number, rank in pairs
+        EventRank(event=number, user_id=event.user_id, item_id=event.item_id, rank=rank)
+        for number, event, rank in columns
     ]
 
 

@@ -23,9 +23,16 @@ class RetrievalHead(nn.Module):
         nn.init.constant_(self.log_temperature, math.log(self.initial))
 
     def forward(self, query_QD: Tensor, item_ID: Tensor) -> Tensor:
-        """Logits [Q, I] in float32; queries are unit vectors already, item rows are made so here."""
-        unit_ID = F.normalize(item_ID.float(), dim=-1, eps=1e-6)
-        return query_QD.float() @ unit_ID.T * torch.exp(-self.log_temperature)
+        """Logits [Q, I] in float32."""
+        return self.cosines(query_QD, item_ID) / self.temperature()
+
+    def cosines(self, query_QD: Tensor, item_ID: Tensor) -> Tensor:
+        """Cosines [Q, I] in float32; queries are unit vectors already, item rows are made so here."""
+        return query_QD.float() @ F.normalize(item_ID.float(), dim=-1, eps=1e-6).T
+
+    def temperature(self) -> Tensor:
+        """What cosines are divided by, a learned positive scalar."""
+        return self.log_temperature.exp()
 
 
 class RankingHead(nn.Module):

@@ -16,8 +16,8 @@ def rank_gains(ranks: Floats) -> Floats:
 
     Ranks begin at 1 and may be halves (ties). Gain is 1 / log2(1 + rank) up to rank 10.
 
-    >>> rank_gains(np.array([1.0, 3.0, 11.0, np.nan])).tolist()
-    [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.5, 0.3333333333333333], [1.0, 0.0, 0.0, 0.09090909090909091], [1.0, 0.0, 0.0, 0.0]]
+    >>> rank_gains(np.array([1.0, 3.0, 20.0, np.nan])).tolist()
+    [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.5, 0.3333333333333333], [1.0, 0.0, 0.0, 0.05], [1.0, 0.0, 0.0, 0.0]]
     """
     finite = np.isfinite(ranks)
     safe = np.where(finite, ranks, 1.0)

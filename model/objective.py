@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from model.batch import NewEvents
 from model.forward import Leaf, NewOutputs, encode_new, encode_replay, pad_to_tile, rows_of
@@ -33,9 +32,9 @@ class Pass:
     outputs: NewOutputs
     query_QD: Tensor
     """Queries of the retrieval targets, padded to a multiple of the tile."""
-    logits_QI: Tensor | None
-    """Logits of all rows where the softmax is exact."""
     leaf: Leaf
+    exact: bool
+    """Whether the leaf holds all rows, so that the softmax is over all of them."""
     drawn_S: Tensor
     """Rows drawn as uniform negatives; none where the softmax is exact."""
 
@@ -66,16 +65,14 @@ class Objective:
         leaf = Leaf(rows.to(device), self._table.gather(rows.to(device)))
         outputs = encode_new(self._network, leaf, windows)
         query_QD = pad_to_tile(outputs.query_ED[torch.from_numpy(events.is_target).to(device)])
-        logits_QI = self._network.retrieval(query_QD, leaf.value_UD) if exact else None
-        return Pass(events, outputs, query_QD, logits_QI, leaf, drawn.to(device))
+        return Pass(events, outputs, query_QD, leaf, exact, drawn.to(device))
 
     def scores(self, pass_: Pass, tile: slice) -> npt.NDArray[np.float32]:
         """Scores of all table rows for some of the targets (a whole tile, so that padding is the same for all)."""
-        if pass_.logits_QI is not None:
-            logits_QI = pass_.logits_QI[tile]
-        else:
+        with torch.no_grad():
             logits_QI = self._network.retrieval(pass_.query_QD[tile], self._table.weight[: self.num_columns])
-        return logits_QI.detach().cpu().numpy()
+        scores_QI: npt.NDArray[np.float32] = logits_QI.cpu().numpy()
+        return scores_QI
 
     def action_logits(self, pass_: Pass) -> Tensor:
         """Log odds of each action type for each new event, [E, A]."""
@@ -86,47 +83,44 @@ class Objective:
         return logits_EA[: len(pass_.events)]
 
     def retrieval_loss(self, pass_: Pass, past: Sequence[EncodedSequence], popularity: Popularity) -> Tensor:
-        """Mean over new and replayed targets; 0 where there are none."""
+        """Mean over new targets plus mean over replayed ones; the temperature is learned from new ones alone."""
         device = pass_.query_QD.device
         target_Q = torch.from_numpy(pass_.events.rows[pass_.events.is_target]).to(device)
-        query_QD = pass_.query_QD[: len(target_Q)]
+        temperature = self._network.retrieval.temperature()
+        loss = pass_.query_QD.sum() * 0
+        if len(target_Q):
+            query_QD = pass_.query_QD[: len(target_Q)]
+            loss = loss + self._softmax(pass_, query_QD, target_Q, temperature, popularity)
         if past:
+            # What is replayed fits better than what is new: it would make the softmax too sure of itself.
             past_PD, past_P = encode_replay(self._network, pass_.leaf, past)
-        else:
-            past_PD, past_P = query_QD[:0], target_Q[:0]
-        if len(target_Q) + len(past_P) == 0:
-            return pass_.query_QD.sum() * 0
-        if pass_.logits_QI is None:
-            losses = self._sampled(
-                pass_, torch.cat([query_QD, past_PD]), torch.cat([target_Q, past_P]), popularity
-            )
-        else:
-            num_rows = len(self._table)
-            past_PI = self._network.retrieval(past_PD, pass_.leaf.value_UD[:num_rows])
-            logits_QI = torch.cat([pass_.logits_QI[: len(target_Q), :num_rows], past_PI])
-            losses = exact_softmax(logits_QI, torch.cat([target_Q, past_P]))
-        mean: Tensor = losses.mean()
-        return mean
+            loss = loss + self._softmax(pass_, past_PD, past_P, temperature.detach(), popularity)
+        return loss
 
     def ranking_loss(self, pass_: Pass, logits_EA: Tensor) -> Tensor:
         """Mean over the new events."""
         actions_E = torch.from_numpy(pass_.events.actions).to(logits_EA.device)
         return action_loss(logits_EA, actions_E).mean()
 
-    def _sampled(self, pass_: Pass, query_QD: Tensor, target_Q: Tensor, popularity: Popularity) -> Tensor:
-        """Negatives: every target of the batch, as popular as it is, and uniform draws."""
+    def _softmax(
+        self, pass_: Pass, query_QD: Tensor, target_Q: Tensor, temperature: Tensor, popularity: Popularity
+    ) -> Tensor:
+        """Mean loss of targets; sampled negatives are every target, as popular as it is, and uniform draws."""
+        retrieval, num_rows = self._network.retrieval, len(self._table)
+        if pass_.exact:
+            logits_QI = retrieval.cosines(query_QD, pass_.leaf.value_UD[:num_rows]) / temperature
+            return exact_softmax(logits_QI, target_Q).mean()
         sample_S = torch.cat([target_Q, pass_.drawn_S])
-        counts = torch.from_numpy(popularity.counts(len(self._table))).to(query_QD.device)
-        share_S = (counts[sample_S] + 1) / (counts.sum() + len(self._table))
-        expected_S = len(target_Q) * share_S + len(pass_.drawn_S) / len(self._table)
-        unit_UD = F.normalize(pass_.leaf.value_UD, dim=-1, eps=1e-6)
-        negatives_QS = self._network.retrieval(query_QD, unit_UD[pass_.leaf.place(sample_S)])
-        own_QD = unit_UD[pass_.leaf.place(target_Q)]
-        own_Q = (query_QD * own_QD).sum(-1) * torch.exp(-self._network.retrieval.log_temperature)
-        return sampled_softmax(
-            own_Q, negatives_QS, expected_S.log().float(), sample_S == target_Q.unsqueeze(-1)
-        )
+        counts = torch.from_numpy(popularity.counts(num_rows)).to(query_QD.device)
+        share_S = (counts[sample_S] + 1) / (counts.sum() + num_rows)
+        expected_S = len(target_Q) * share_S + len(pass_.drawn_S) / num_rows
+        item_SD = pass_.leaf.value_UD[pass_.leaf.place(sample_S)]
+        logits_QS = retrieval.cosines(query_QD, item_SD) / temperature
+        own_Q = logits_QS.diagonal()
+        hit_QS = sample_S == target_Q.unsqueeze(-1)
+        return sampled_softmax(own_Q, logits_QS, expected_S.log().float(), hit_QS).mean()
 
 
 def _distinct(rows: Integers, drawn: Tensor) -> Tensor:
-    return torch.unique(torch.cat([torch.from_numpy(rows), drawn]))
+    distinct: Tensor = torch.unique(torch.cat([torch.from_numpy(rows), drawn]))
+    return distinct

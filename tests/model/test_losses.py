@@ -1,0 +1,35 @@
+import torch
+from torch.nn import functional as F
+
+from model.losses import action_loss, exact_softmax, sampled_softmax
+
+
+def test_sampled_softmax_comes_to_the_exact_one_for_a_large_skewed_sample() -> None:
+    """Without the correction popular negatives would be pushed down for being sampled often."""
+    generator = torch.Generator().manual_seed(0)
+    logits_QI = torch.randn(5, 50, generator=generator) * 2
+    target_Q = torch.tensor([0, 7, 7, 20, 49])
+    share_I = torch.softmax(torch.linspace(0, 3, 50), 0)
+    sample_S = torch.multinomial(share_I, 200_000, replacement=True, generator=generator)
+    sampled = sampled_softmax(
+        logits_QI[torch.arange(5), target_Q],
+        logits_QI[:, sample_S],
+        (share_I[sample_S] * len(sample_S)).log(),
+        sample_S == target_Q.unsqueeze(-1),
+    )
+    torch.testing.assert_close(sampled, exact_softmax(logits_QI, target_Q), rtol=0.01, atol=0.01)
+
+
+def test_a_sampled_target_is_no_negative_of_itself() -> None:
+    """An accidental hit would push the target down."""
+    hit = torch.tensor([[True, False]])
+    loss = sampled_softmax(torch.zeros(1), torch.zeros(1, 2), torch.zeros(2), hit)
+    torch.testing.assert_close(loss, torch.log(torch.tensor([2.0])))
+
+
+def test_action_loss_reads_the_bits_of_the_mask() -> None:
+    """A mask taken for an index would teach the wrong action."""
+    logits_QA = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 3.0]])
+    labels_QA = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    expected = F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none").sum(-1)
+    torch.testing.assert_close(action_loss(logits_QA, torch.tensor([0b101, 0])), expected)

@@ -1,0 +1,214 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from model.evaluation import Histories
+from model.online import OnlineLearner, pick_device
+from model.sequence import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, UserSequence
+from model.settings import LearnSettings
+from tests.model.synthetic import LEARN, SMALL, feed, learner_factory, markov_stream
+
+
+def sequence_factory(
+    user_id: str = "u", count: int = 3, new: int = NEW_EXPOSURE | NEW_ACTION
+) -> UserSequence:
+    return UserSequence(
+        user_id=user_id,
+        item_ids=[f"i{number}" for number in range(count)],
+        ts_ms=np.arange(count) * 1_000,
+        actions=np.ones(count, np.int64),
+        values=np.full(count, np.nan, np.float32),
+        groups=np.arange(count),
+        new=np.full(count, new),
+        order=np.arange(count),
+    )
+
+
+def assert_equal_state(one: OnlineLearner, other: OnlineLearner) -> None:
+    for left, right in zip(one.state(), other.state(), strict=True):
+        assert left.keys() == right.keys()
+        for name in left:
+            assert left[name].dtype == right[name].dtype, name
+            assert left[name].tobytes() == right[name].tobytes(), name
+
+
+@pytest.mark.parametrize("exact_softmax_rows", [10_000, 20])
+def test_a_restored_learner_goes_on_bit_for_bit_like_one_that_never_stopped(exact_softmax_rows: int) -> None:
+    """A restart would change what is learned: moments, accumulators, draws, replay, counts or the meter."""
+    model = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows, dropout=0.1)
+    stream, histories, stopped_histories = markov_stream(384), Histories(), Histories()
+    learner, stopped = learner_factory(model), learner_factory(model)
+    ranks = feed(learner, stream, histories)
+    first = feed(stopped, stream[:192], stopped_histories)
+    restored = OnlineLearner.restore(model, LEARN, *stopped.state())
+    second = feed(restored, stream[192:], stopped_histories)
+    assert np.concatenate([first, second]).tobytes() == ranks.tobytes()
+    assert_equal_state(learner, restored)
+
+
+def test_a_learner_is_restored_before_its_first_step_too() -> None:
+    """The first checkpoint may come before the first event."""
+    fresh = learner_factory()
+    assert_equal_state(OnlineLearner.restore(SMALL, LEARN, *fresh.state()), fresh)
+
+
+def test_a_state_is_a_copy_that_later_steps_do_not_touch() -> None:
+    """A snapshot written while the learner goes on would mix two instants."""
+    learner, histories, stream = learner_factory(), Histories(), markov_stream(128)
+    feed(learner, stream[:64], histories)
+    state = learner.state()
+    before = [{name: array.copy() for name, array in half.items()} for half in state]
+    feed(learner, stream[64:], histories)
+    for half, copy in zip(state, before, strict=True):
+        for name in half:
+            assert half[name].tobytes() == copy[name].tobytes(), name
+
+
+def test_arrays_for_serving_have_the_agreed_names_types_and_shapes() -> None:
+    """The server is written against them."""
+    learner = learner_factory()
+    learner.step([sequence_factory()])
+    arrays, _ = learner.state()
+    assert arrays["items.weight"].shape == (3, SMALL.dim)
+    assert arrays["items.weight"].dtype == arrays["items.count"].dtype == np.float32
+    assert arrays["items.count"].shape == (3,)
+    assert arrays["items.id_bytes"].dtype == np.uint8
+    assert arrays["items.id_ends"].tolist() == [2, 4, 6]
+    assert all(array.dtype == np.float32 for name, array in arrays.items() if name.startswith("dense."))
+
+
+def test_arrays_of_other_settings_are_refused_by_name() -> None:
+    """A half-loaded model would answer nonsense."""
+    state = learner_factory().state()
+    with pytest.raises(ValueError, match=r"dense\.features must have shape"):
+        OnlineLearner.restore(dataclasses.replace(SMALL, dim=32), LEARN, *state)
+
+
+def test_a_frozen_learner_scores_admits_and_counts_but_its_weights_stay() -> None:
+    """The frozen twin of a run is the proof that the other one learns."""
+    learner, histories, stream = learner_factory(), Histories(), markov_stream(320)
+    feed(learner, stream[:64], histories)
+    before, _ = learner.state()
+    learner.frozen = True
+    feed(learner, stream[64:], histories)
+    after, _ = learner.state()
+    assert learner.num_items > len(before["items.id_ends"])
+    assert learner.meter.figures().main.events + learner.meter.figures().repeats.events == 320
+    known = len(before["items.weight"])
+    assert np.array_equal(after["items.weight"][:known], before["items.weight"])
+    assert all(np.array_equal(after[name], before[name]) for name in before if name.startswith("dense."))
+
+
+def test_a_loss_that_is_not_finite_skips_the_step_and_counts_it() -> None:
+    """One bad batch would turn every weight into NaN."""
+    learner, histories, stream = learner_factory(), Histories(), markov_stream(128)
+    feed(learner, stream[:64], histories)
+    kept = learner._network.features.detach().clone()
+    with torch.no_grad():
+        learner._network.features[0] = torch.inf
+    before = learner.state()
+    report = learner.step(histories.extend(stream[64:96]))
+    assert report.skipped
+    assert not report.learned
+    assert learner.num_skipped == 1
+    for name, array in learner.state()[0].items():
+        if name != "items.count" and array.shape == before[0][name].shape and name != "items.weight":
+            assert array.tobytes() == before[0][name].tobytes(), name
+    with torch.no_grad():
+        learner._network.features.copy_(kept)
+    assert learner.step(histories.extend(stream[96:])).learned
+
+
+def test_a_sampled_step_changes_only_the_rows_it_touched() -> None:
+    """Rows that nothing was learned about would drift, and no delta could tell what changed."""
+    model = dataclasses.replace(SMALL, exact_softmax_rows=0, num_negatives=4)
+    learner = learner_factory(model, dataclasses.replace(LEARN, replay_sequences=0))
+    learner.step([sequence_factory("v", 60)])
+    before = learner.state()[0]["items.weight"]
+    learner.step([sequence_factory("w", 3)])
+    changed = (learner.state()[0]["items.weight"] != before).any(1)
+    assert changed[:3].all()
+    assert 3 <= changed.sum() <= 7
+
+
+def test_a_burst_longer_than_the_window_is_scored_and_learned_whole() -> None:
+    """Events beyond the window would be lost without a word."""
+    learner = learner_factory()
+    report = learner.step([sequence_factory(count=100)])
+    assert report.num_events == 100
+    assert report.targets.numbers.tolist() == list(range(100))
+    assert report.learned
+
+
+def test_a_further_action_is_learned_by_the_ranking_head_alone() -> None:
+    """An event would be a retrieval target twice."""
+    learner = learner_factory()
+    learner.step([sequence_factory()])
+    before = learner.meter.figures()
+    report = learner.step([sequence_factory(new=NEW_FURTHER_ACTION)])
+    assert report.learned
+    assert len(report.targets.numbers) == 0
+    after = learner.meter.figures()
+    assert (after.main.events, after.repeats.events) == (before.main.events, before.repeats.events) == (3, 0)
+    assert after.ranked_events == before.ranked_events == 3
+
+
+def test_nothing_new_is_no_step() -> None:
+    """An empty batch must not move a weight or divide by nothing."""
+    learner = learner_factory()
+    before = learner_factory()
+    for sequences in ([], [sequence_factory(new=0)]):
+        report = learner.step(sequences)
+        assert (report.num_events, report.learned, report.skipped) == (0, False, False)
+    assert learner.num_steps == 0
+    assert learner.state()[0]["dense.features"].tobytes() == before.state()[0]["dense.features"].tobytes()
+
+
+def test_a_user_that_comes_twice_and_ragged_columns_are_refused() -> None:
+    """Two rows of one user would be learned as if neither knew of the other."""
+    with pytest.raises(ValueError, match="a user must come once in a batch, got 'u' twice"):
+        learner_factory().step([sequence_factory(), sequence_factory()])
+    ragged = dataclasses.replace(sequence_factory(), groups=np.arange(2))
+    with pytest.raises(ValueError, match=r"columns of a sequence must have one length, got \[2, 3\]"):
+        learner_factory().step([ragged])
+
+
+def test_state_does_not_grow_with_the_number_of_events() -> None:
+    """A learner that never stops would run out of memory."""
+    learner, histories = learner_factory(learn=LearnSettings(batch_events=32)), Histories(64)
+    stream = markov_stream(1_600)
+    feed(learner, stream[:800], histories)
+    half = sum(array.nbytes for part in learner.state() for array in part.values())
+    feed(learner, stream[800:], histories)
+    assert sum(array.nbytes for part in learner.state() for array in part.values()) <= 1.2 * half
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    """Hours on the CPU instead of a GPU would be a silent fallback."""
+    if torch.cuda.is_available():
+        assert pick_device("auto").type == "cuda"
+    else:
+        assert pick_device("auto").type == "cpu"
+        with pytest.raises(ValueError, match="device must be auto or cpu where torch finds no CUDA device"):
+            pick_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_learner_learns_as_well_as_a_cpu_one_and_its_state_moves_between_them() -> None:
+    """bf16 or a tensor left on the CPU would break the other device."""
+    stream = markov_stream(3_200)
+    rates = []
+    for device in ("cpu", "cuda"):
+        learn = dataclasses.replace(LEARN, device=device)
+        learner, histories = OnlineLearner(SMALL, learn), Histories()
+        feed(learner, stream[:1_600], histories)
+        other = dataclasses.replace(LEARN, device="cpu" if device == "cuda" else "cuda")
+        model, trainer = learner.state()
+        trainer = {name: array for name, array in trainer.items() if name != "generator.dropout"}
+        trainer["generator.dropout"] = OnlineLearner(SMALL, other).state()[1]["generator.dropout"]
+        moved = OnlineLearner.restore(SMALL, other, model, trainer)
+        rates.append(np.mean(feed(moved, stream[1_600:], histories) <= 10))
+    assert abs(rates[0] - rates[1]) < 0.1

@@ -1,0 +1,128 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from model.evaluation import Histories
+from model.online import OnlineLearner
+from model.recommender import Recommender
+from model.sequence import UserSequence
+from tests.model.synthetic import SMALL, feed, learner_factory, markov_stream
+
+STREAM = markov_stream(640)
+
+
+@pytest.fixture(scope="module")
+def learner() -> OnlineLearner:
+    learner = learner_factory()
+    feed(learner, STREAM, Histories())
+    return learner
+
+
+@pytest.fixture
+def recommender(learner: OnlineLearner) -> Recommender:
+    return Recommender.from_state(SMALL, learner.state()[0])
+
+
+def sequence_of(item_ids: list[str], actions: list[int] | None = None) -> UserSequence:
+    count = len(item_ids)
+    return UserSequence(
+        user_id="u",
+        item_ids=item_ids,
+        ts_ms=np.arange(count, dtype=np.int64) * 1_000,
+        actions=np.array(actions or [1] * count, np.int64),
+        values=np.full(count, np.nan, np.float32),
+        groups=np.arange(count, dtype=np.int64),
+        new=np.zeros(count, np.int64),
+        order=np.zeros(count, np.int64),
+    )
+
+
+def test_recommendations_leave_out_what_was_acted_on_and_what_is_unavailable(
+    recommender: Recommender,
+) -> None:
+    """A film that one has just rated would be recommended again."""
+    sequence = sequence_of(["i1", "i2", "i3"], [1, 0, 2])
+    answer = recommender.recommend(sequence, now_ms=10_000, k=1_000, unavailable={"i4"})
+    ids = [item_id for item_id, _ in answer]
+    assert len(ids) == len(set(ids)) == recommender.num_items - 3
+    assert not {"i1", "i3", "i4"} & set(ids)
+    assert "i2" in ids
+    scores = [score for _, score in answer]
+    assert scores == sorted(scores, reverse=True)
+    assert recommender.recommend(sequence, now_ms=10_000, k=5, unavailable={"i4"}) == answer[:5]
+
+
+def test_a_user_without_history_and_items_without_a_row_are_answered(recommender: Recommender) -> None:
+    """Strangers come first."""
+    nobody = sequence_of([])
+    assert len(recommender.recommend(nobody, now_ms=10_000, k=10)) == 10
+    known, unknown = recommender.rank(nobody, now_ms=10_000, item_ids=["i1", "never seen"])
+    assert known.keys() == unknown.keys() == set(SMALL.actions)
+    assert all(0 < value < 1 for row in (known, unknown) for value in row.values())
+    assert not recommender.contains("never seen")
+    assert recommender.recommend(sequence_of(["never seen"]), now_ms=10_000, k=1)
+
+
+def test_what_is_served_equals_what_the_learner_scores_for_the_same_event(learner: OnlineLearner) -> None:
+    """Serving and training would see different windows, times or targets."""
+    recommender = Recommender.from_state(SMALL, learner.state()[0])
+    for count in (0, 5, 14, 15, 40, 90):
+        history = [f"i{number % 7}" for number in range(count)]
+        whole = sequence_of([*history, "i50"])
+        whole.new[-1] = 3
+        twin = OnlineLearner.restore(SMALL, learner.learn_settings, *learner.state())
+        twin.frozen = True
+        rank = twin.step([dataclasses.replace(whole, user_id=f"new{count}")]).targets.ranks[0]
+        served = recommender.recommend(sequence_of(history), now_ms=count * 1_000, k=1_000)
+        assert [item_id for item_id, _ in served].index("i50") + 1 == rank
+
+
+def test_ranking_an_item_does_not_depend_on_the_other_items(recommender: Recommender) -> None:
+    """Candidates share a history and must not see each other."""
+    sequence = sequence_of(["i1", "i2", "i3"])
+    ids = [f"i{number}" for number in range(50)]
+    together = recommender.rank(sequence, now_ms=10_000, item_ids=ids)
+    for place in (0, 31, 32, 49):
+        (alone,) = recommender.rank(sequence, now_ms=10_000, item_ids=[ids[place]])
+        assert alone == pytest.approx(together[place], abs=1e-6)
+    assert recommender.rank(sequence, now_ms=10_000, item_ids=[]) == []
+
+
+def test_ranking_has_learned_which_items_are_liked(recommender: Recommender) -> None:
+    """Probabilities in the wrong order of actions would look plausible."""
+    rows = recommender.rank(
+        sequence_of(["i1"]), now_ms=5_000, item_ids=[f"i{number}" for number in range(60)]
+    )
+    likes = np.array([row["like"] for row in rows])
+    assert likes[::2].mean() > likes[1::2].mean() + 0.1
+
+
+def test_questions_change_nothing(recommender: Recommender) -> None:
+    """Threads share one recommender."""
+    sequence = sequence_of(["i1", "i2"])
+    columns = [column.copy() for column in (sequence.ts_ms, sequence.actions, sequence.groups)]
+    weight = recommender._weight.clone()
+    first = recommender.recommend(sequence, now_ms=10_000, k=10)
+    recommender.rank(sequence, now_ms=10_000, item_ids=["i1", "new"])
+    assert recommender.recommend(sequence, now_ms=10_000, k=10) == first
+    assert torch.equal(recommender._weight, weight)
+    for before, after in zip(columns, (sequence.ts_ms, sequence.actions, sequence.groups), strict=True):
+        assert np.array_equal(before, after)
+
+
+def test_a_model_that_has_seen_nothing_answers_with_nothing() -> None:
+    """The first snapshot may come before the first item."""
+    empty = Recommender.from_state(SMALL, learner_factory().state()[0])
+    assert empty.recommend(sequence_of([]), now_ms=0, k=5) == []
+    assert len(empty.rank(sequence_of(["x"]), now_ms=0, item_ids=["y"])) == 1
+
+
+def test_k_below_one_and_rows_of_another_width_are_refused(learner: OnlineLearner) -> None:
+    """A wrong question must not look like an empty answer."""
+    arrays = learner.state()[0]
+    with pytest.raises(ValueError, match="k must be >= 1, got 0"):
+        Recommender.from_state(SMALL, arrays).recommend(sequence_of([]), now_ms=0, k=0)
+    with pytest.raises(ValueError, match=r"items\.weight must have shape"):
+        Recommender.from_state(SMALL, {**arrays, "items.weight": arrays["items.weight"][:-1]})

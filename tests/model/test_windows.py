@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from model.windows import EncodedSequence, batch_windows, cut_windows, group_starts, history_reads
+
+
+def encoded(new: np.ndarray, groups: np.ndarray | None = None) -> EncodedSequence:
+    count = len(new)
+    place = np.full(count, -1)
+    place[new != 0] = np.arange(np.count_nonzero(new))
+    return EncodedSequence(
+        rows=np.arange(count),
+        seconds=np.arange(count) * 60,
+        actions=np.ones(count, np.int64),
+        group_starts=group_starts(np.arange(count) if groups is None else groups),
+        new=new,
+        place=place,
+    )
+
+
+@pytest.mark.parametrize(
+    ("context", "burst"), [(0, 1), (0, 500), (14, 40), (15, 1), (31, 90), (110, 3), (700, 200)]
+)
+def test_every_new_event_is_a_target_of_exactly_one_window_with_its_context(context: int, burst: int) -> None:
+    """A burst longer than the window would be cut off, or learned twice."""
+    sequence = encoded(np.r_[np.zeros(context, np.int64), np.full(burst, 3)])
+    windows = cut_windows(sequence, 128)
+    covered = np.concatenate([window.targets for window in windows])
+    assert covered.tolist() == list(range(context, context + burst))
+    for window in windows:
+        assert window.end - window.start <= window.length - 1 <= 127
+        assert len(window.targets) <= 32
+        for target in window.targets:
+            assert min(target, 111) <= target - window.start
+
+
+def test_an_event_has_the_same_window_start_and_length_whatever_comes_after_it() -> None:
+    """Context that depended on later events would leak the future into a score."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        new = np.where(rng.random(400) < rng.choice([0.1, 0.5, 0.95]), 3, 0)
+        whole = {t: (w.start, w.length) for w in cut_windows(encoded(new), 128) for t in w.targets.tolist()}
+        cut = int(rng.integers(1, 400))
+        part = {
+            t: (w.start, w.length) for w in cut_windows(encoded(new[:cut]), 128) for t in w.targets.tolist()
+        }
+        assert part == {target: place for target, place in whole.items() if target < cut}
+
+
+def test_a_target_reads_and_sees_only_tokens_before_its_group() -> None:
+    """Items shown together happened together: none may tell about another."""
+    sequence = encoded(np.array([0, 0, 3, 3, 3, 3]), np.array([0, 1, 2, 2, 2, 9]))
+    (window,) = cut_windows(sequence, 32)
+    assert history_reads(window, window.targets).tolist() == [2, 2, 2, 5]
+    batch = batch_windows([window], 32, torch.device("cpu"))
+    seen = batch.geometry.allowed_BRL[0, 32:36].sum(-1)
+    assert seen.tolist() == [3, 3, 3, 6]
+    assert batch.geometry.distance_BRL[0, 32:36, 0].tolist() == [3, 3, 3, 6]
+
+
+def test_the_last_token_before_a_group_has_the_groups_time_as_query_time() -> None:
+    """Retrieval and ranking of one event would otherwise see different clocks."""
+    (window,) = cut_windows(encoded(np.array([0, 0, 3])), 32)
+    buckets = batch_windows([window], 32, torch.device("cpu")).geometry.bucket_BRL
+    assert torch.equal(buckets[0, 2, :3], buckets[0, 32, :3])
