@@ -97,7 +97,7 @@ class SequenceClient:
         await self._http.aclose()
 
     async def read(self, user_id: str, *, last: int | None = None) -> SequenceColumns:
-        """The user's newest `last` events, all for None; raises `SequenceUnavailableError`, naming the workers asked."""
+        """The user's newest `last` events, or all; raises `SequenceUnavailableError`, naming the workers asked."""
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 while True:
