@@ -33,7 +33,7 @@ def local(tmp_path: Path) -> SnapshotStore:
 
 
 def weights(value: float = 1.0) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    return {"model": {"weight": np.array([[value], [-2.0]], np.float32)}, "trainer": {"step": np.array(3)}}
+    return {"trainer": {"step": np.array(3)}, "model": {"weight": np.array([[value], [-2.0]], np.float32)}}
 
 
 def draft(version: int, run_id: str = "run", **fields: Any) -> ManifestDraft:

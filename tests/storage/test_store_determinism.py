@@ -13,6 +13,8 @@ from storage.store_settings import StoreSettings
 from tests.storage.plain import StoreFactory, make_changes, plain_fold
 
 NUM = 240
+SHOWN = 7
+"""More than a block holds: an impression may not be parted, for a key is a position."""
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +22,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Merging and pruning after a handful of entries, not after thousands."""
     monkeypatch.setattr("storage.fragments.MAX_FRAGMENTS", 3)
     monkeypatch.setattr("storage.fragments.BLOCK_ENTRIES", 5)
-    monkeypatch.setattr("storage.store_settings.MAX_EXPOSED", 3)
+    monkeypatch.setattr("storage.store_settings.MAX_EXPOSED", SHOWN)
 
 
 def open_store(folder: Path, *, cap: int, sample_every: int = 2, sample_exposures: int = 3) -> SequenceStore:
@@ -41,10 +43,10 @@ def apply_in_chunks(folder: Path, changes: list[Change], rng: random.Random, *, 
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**32), cap=st.integers(8, 40))
+@given(seed=st.integers(0, 2**32), cap=st.integers(12, 40))
 def test_state_does_not_depend_on_chunks_nor_on_what_is_delivered_again_nor_on_reopening(seed: int, cap: int) -> None:
     """State is a pure function of the log's prefix: otherwise a replay forms other samples under the same ids."""
-    changes = make_changes(NUM, seed=seed)
+    changes = make_changes(NUM, seed=seed, shown=SHOWN)
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         whole = open_store(Path(first), cap=cap)
         whole.apply(0, NUM - 1, changes)
@@ -60,10 +62,10 @@ def test_state_does_not_depend_on_chunks_nor_on_what_is_delivered_again_nor_on_r
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**32), cap=st.integers(8, 20), share=st.sampled_from([0.0, 0.5, 1.0]))
+@given(seed=st.integers(0, 2**32), cap=st.integers(12, 20), share=st.sampled_from([0.0, 0.5, 1.0]))
 def test_pending_references_read_what_they_read_when_they_became_due(seed: int, cap: int, share: float) -> None:
     """Merging and pruning may not change a sample that is still to be built, nor lose a record of its range."""
-    changes = make_changes(NUM, seed=seed, users=2)
+    changes = make_changes(NUM, seed=seed, users=2, shown=SHOWN)
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder), cap=cap)
@@ -95,25 +97,25 @@ def check_pending(store: SequenceStore, changes: list[Change], cap: int) -> None
 def test_a_read_as_of_what_is_pruned_is_refused(store_factory: StoreFactory) -> None:
     """A sequence with holes must not pass for the one that was."""
     changes = make_changes(NUM, users=1)
-    store = store_factory(cap=8, sample_every=2, sample_exposures=3)
+    store = store_factory(cap=12, sample_every=2, sample_exposures=3)
     for start in range(0, NUM, 20):
         store.apply(start, start + 19, changes_between(changes, start, start + 19))
         store.acknowledge(key for key, _ in store.outbox(1_000))
     with pytest.raises(StateError, match="the sequence of 'user0' as of position 9 is no longer kept: read it as of"):
         store.read("user0", until=9)
-    assert len(store.entries("user0")) <= 2 * 8 * 7 + 40
-    assert store.read("user0", until=NUM) == plain_fold(changes, "user0", cap=8)
+    assert len(store.entries("user0")) <= 2 * 12 * 7 + 40
+    assert store.read("user0", until=NUM) == plain_fold(changes, "user0", cap=12)
 
 
 def test_a_user_takes_few_keys_and_a_bounded_number_of_entries(store_factory: StoreFactory) -> None:
     """Fragments that are never merged make every read slower for ever."""
     changes = make_changes(3_000, users=1, shown=1)
-    store = store_factory(cap=8, sample_every=2, sample_exposures=3)
+    store = store_factory(cap=12, sample_every=2, sample_exposures=3)
     most_entries = most_keys = 0
     for start in range(0, 3_000, 5):
         store.apply(start, start + 4, changes_between(changes, start, start + 4))
         store.acknowledge(key for key, _ in store.outbox(1_000))
         most_entries = max(most_entries, len(store.entries("user0")))
         most_keys = max(most_keys, len(list(store._db.scan(b"f", b"g"))))
-    assert most_entries <= 2 * (8 * 7 + 5)
+    assert most_entries <= 2 * (12 * 7 + 5)
     assert most_keys <= most_entries // 5 + 3 + 1
