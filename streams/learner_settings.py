@@ -17,9 +17,9 @@ class LearnerSettings:
     """Port on which Prometheus metrics are served."""
 
     def __post_init__(self) -> None:
-        if self.publish_seconds <= 0:
+        if not self.publish_seconds > 0:
             raise ValueError(f"publish_seconds must be > 0, got {self.publish_seconds}")
-        if self.linger_seconds < 0:
+        if not self.linger_seconds >= 0:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
         if not 1 <= self.metrics_port <= 65535:
             raise ValueError(f"metrics_port must be 1 to 65535, got {self.metrics_port}")
