@@ -1,0 +1,140 @@
+"""Made-up samples as workers send them, and a consumer that hands them out, for the tests of the learner."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from storage.entries import pack_position
+from streams.samples import NEW_ACTION, NEW_EXPOSURE, Sample, encode_sample
+
+TOPIC = "samples"
+CONTEXT = 20
+"""Events that a made-up sample holds at most."""
+
+
+def sample_factory(**changes: Any) -> Sample:
+    """The first sample of user `ada`: an exposure at offset 0, acted on at offset 1."""
+    fields: dict[str, Any] = {
+        "epoch": 0,
+        "partition": 0,
+        "trigger_offset": 1,
+        "n": 0,
+        "since": -1,
+        "user_id": "ada",
+        "item_ids": ["i1"],
+        "ts_ms": [1_000],
+        "actions": [1],
+        "values": [None],
+        "groups": [0],
+        "new": [NEW_EXPOSURE | NEW_ACTION],
+        "num_records": 2,
+        "kafka_ms": [1_000, 1_001],
+    }
+    return Sample(**(fields | changes))
+
+
+def make_samples(
+    num: int, *, num_users: int = 5, num_items: int = 12, num_partitions: int = 2, seed: int = 0
+) -> list[Sample]:
+    """Samples in the order of time, each with one new event; what happens is an impression, then an action."""
+    rng = np.random.default_rng(seed)
+    next_offset = [0] * num_partitions
+    events: dict[str, list[tuple[str, int, int, int]]] = {}
+    since: dict[str, int] = {}
+    made = []
+    for number in range(num):
+        user = int(rng.integers(num_users))
+        user_id, partition = f"u{user}", user % num_partitions
+        offset = next_offset[partition]
+        next_offset[partition] += 2
+        item, ts_ms = int(rng.integers(num_items)), 1_000 * number
+        events.setdefault(user_id, []).append((f"i{item}", ts_ms, 1 + item % 2, pack_position(0, offset)))
+        last = events[user_id][-CONTEXT:]
+        made.append(
+            sample_factory(
+                partition=partition,
+                trigger_offset=offset + 1,
+                since=since.get(user_id, -1),
+                user_id=user_id,
+                item_ids=[event[0] for event in last],
+                ts_ms=[event[1] for event in last],
+                actions=[event[2] for event in last],
+                values=[None] * len(last),
+                groups=[event[3] for event in last],
+                new=[0] * (len(last) - 1) + [NEW_EXPOSURE | NEW_ACTION],
+                kafka_ms=[ts_ms, ts_ms + 1],
+            )
+        )
+        since[user_id] = pack_position(0, offset + 1)
+    return made
+
+
+class Record(NamedTuple):
+    """One record of the topic `samples`."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+class SampleLog:
+    """The topic `samples`, as lists."""
+
+    def __init__(self, num_partitions: int = 2) -> None:
+        self.partitions: dict[int, list[bytes | None]] = {number: [] for number in range(num_partitions)}
+
+    def send(self, samples: Iterable[Sample]) -> "SampleLog":
+        """Append samples, each to the partition of its source's number."""
+        for sample in samples:
+            self.partitions[sample.partition].append(encode_sample(sample))
+        return self
+
+
+class LogConsumer:
+    """Hands out up to `num_records` of each partition a poll; `on_poll` is called with the number of each poll.
+
+    `at_end` is called by the poll that finds nothing more.
+    """
+
+    def __init__(self, log: SampleLog, *, num_records: int = 3) -> None:
+        self.log = log
+        self.num_records = num_records
+        self.positions: dict[int, int] = {}
+        self.sought: list[str] = []
+        self.num_polls = 0
+        self.closed = False
+        self.on_poll: Any = lambda number: None
+        self.at_end: Any = lambda: None
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        assert topic == TOPIC
+        return set(self.log.partitions)
+
+    def assign(self, partitions: list[Any]) -> None:
+        self.assigned = [partition.partition for partition in partitions]
+
+    def seek(self, partition: Any, offset: int) -> None:
+        self.positions[partition.partition] = offset
+        self.sought.append(f"{partition.partition}@{offset}")
+
+    def seek_to_beginning(self, partition: Any) -> None:
+        self.positions[partition.partition] = 0
+        self.sought.append(f"{partition.partition}@beginning")
+
+    def poll(self, *, timeout_ms: int, max_records: int) -> dict[int, list[Record]]:
+        self.num_polls += 1
+        self.on_poll(self.num_polls)
+        polled = {}
+        for partition in self.assigned:
+            start = self.positions[partition]
+            values = self.log.partitions[partition][start : start + self.num_records]
+            if values:
+                polled[partition] = [Record(partition, start + place, value) for place, value in enumerate(values)]
+                self.positions[partition] += len(values)
+        if not polled:
+            self.at_end()
+        return polled
+
+    def close(self) -> None:
+        self.closed = True
