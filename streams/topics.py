@@ -1,6 +1,8 @@
 """The topics that Headwater uses: what they are called, how they are kept, and their creation."""
 
 import re
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ NUM_CATALOGUE_PARTITIONS = 1
 """Partitions of `items`: every reader tails it whole."""
 MAX_SAMPLE_BYTES = 4 * 1024 * 1024
 """Largest record of the topic `samples`."""
+
+RETRY_SECONDS = 0.1
+"""Pause between attempts to connect."""
 
 _NAME = re.compile(r"^[a-zA-Z0-9._-]{1,240}$")
 
@@ -112,6 +117,7 @@ def admin_client(kafka: KafkaSettings) -> Iterator[Any]:
     milliseconds = int(kafka.connect_seconds * 1000)
     admin = None
     try:
+        _await_listener(kafka)
         admin = KafkaAdminClient(
             bootstrap_servers=list(kafka.bootstrap_servers),
             bootstrap_timeout_ms=milliseconds,
@@ -127,6 +133,22 @@ def admin_client(kafka: KafkaSettings) -> Iterator[Any]:
     finally:
         if admin is not None:
             admin.close()
+
+
+def _await_listener(kafka: KafkaSettings) -> None:
+    # kafka-python leaves sockets open where it cannot connect, and its message names no cause.
+    deadline = time.monotonic() + kafka.connect_seconds
+    while True:
+        for address in kafka.bootstrap_servers:
+            host, _, port = address.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+        time.sleep(RETRY_SECONDS)
 
 
 def _declarations(topics: TopicSettings) -> dict[str, dict[str, Any]]:
