@@ -42,7 +42,7 @@ def apply_in_chunks(folder: Path, changes: list[Change], rng: random.Random, *, 
     return store
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32), cap=st.integers(12, 40))
 def test_state_does_not_depend_on_chunks_nor_on_what_is_delivered_again_nor_on_reopening(seed: int, cap: int) -> None:
     """State is a pure function of the log's prefix: otherwise a replay forms other samples under the same ids."""
@@ -61,7 +61,7 @@ def test_state_does_not_depend_on_chunks_nor_on_what_is_delivered_again_nor_on_r
             store.close()
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32), cap=st.integers(12, 20), share=st.sampled_from([0.0, 0.5, 1.0]))
 def test_pending_references_read_what_they_read_when_they_became_due(seed: int, cap: int, share: float) -> None:
     """Merging and pruning may not change a sample that is still to be built, nor lose a record of its range."""
