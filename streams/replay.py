@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streams.dataset import Dataset
 from streams.events import Action, Event, Impression
@@ -17,6 +17,8 @@ TICK_SECONDS = 0.05
 """Rows are sent in bursts of so much time."""
 ADJUST_SECONDS = 0.25
 """How often the pace is adjusted."""
+SMOOTHING = 0.15
+"""Weight of the newest look in what the learner learns a second."""
 
 
 def row_events(dataset: Dataset, row: int) -> Iterator[Event]:
@@ -39,28 +41,48 @@ def row_events(dataset: Dataset, row: int) -> Iterator[Event]:
             )
 
 
+class LearnerPosition(NamedTuple):
+    """How far the learner is: events learned since it started, and the age of the newest of them (0 when idle)."""
+
+    events: float
+    behind_seconds: float
+
+
 @dataclass(kw_only=True, slots=True)
 class Pace:
-    """Rows a second, raised by a tenth while the learner is close behind, cut by a third when it falls back."""
+    """Rows a second: more while the learner is close behind; what it learns, or a part of it, while it is not."""
 
     rate: float = 200.0
     least: float = 20.0
     most: float = 20_000.0
-    close_seconds: float = 1.0
-    far_seconds: float = 2.0
+    close_seconds: float = 0.8
+    far_seconds: float = 1.6
+    _learned: float = 0.0
+    """What the learner learns a second, smoothed over a few seconds."""
+    _former: tuple[float, float] | None = None
 
-    def adjust(self, behind_seconds: float | None) -> float:
-        """The new rate; `behind_seconds` is how far the learner is behind, None while it cannot be asked.
+    def adjust(self, learner: LearnerPosition | None, now: float) -> float:
+        """The rate from now on; `learner` is None while it cannot be asked: then nothing is sent.
 
-        >>> Pace(rate=100).adjust(0.2), Pace(rate=100).adjust(3), Pace(rate=100).adjust(None)
-        (110.0, 67.0, 0.0)
+        >>> pace = Pace(rate=100)
+        >>> pace.adjust(LearnerPosition(0, 0.2), 0.0), pace.adjust(None, 1.0)
+        (115.0, 0.0)
+        >>> pace.adjust(LearnerPosition(0, 3.0), 2.0)
+        20.0
         """
-        if behind_seconds is None:
+        if learner is None:
+            self._former = None
             return 0.0
-        if behind_seconds < self.close_seconds:
-            self.rate = min(self.most, round(self.rate * 1.1, 6))
-        elif behind_seconds > self.far_seconds:
-            self.rate = max(self.least, round(self.rate * 0.67, 6))
+        if self._former is not None and learner.events >= self._former[0]:
+            learned = (learner.events - self._former[0]) / max(now - self._former[1], 1e-6)
+            self._learned += SMOOTHING * (learned - self._learned)
+        self._former = (learner.events, now)
+        if learner.behind_seconds < self.close_seconds:
+            self.rate *= 1.15
+        else:
+            share = 1.0 if learner.behind_seconds < self.far_seconds else 0.6
+            self.rate = share * self._learned
+        self.rate = round(min(self.most, max(self.least, self.rate)), 6)
         return self.rate
 
 
@@ -75,7 +97,7 @@ def replay(
     dataset: Dataset,
     sender: Sender,
     *,
-    behind: Callable[[], float | None],
+    learner: Callable[[], LearnerPosition | None],
     before_row: Callable[[int], None] = lambda row: None,
     pace: Pace | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -88,8 +110,8 @@ def replay(
     while row < len(dataset):
         now = clock()
         if now - adjusted >= ADJUST_SECONDS:
-            rate, adjusted = pace.adjust(behind()), now
-        credit = min(rate, credit + (now - last) * rate)
+            rate, adjusted = pace.adjust(learner(), now), now
+        credit = min(max(1.0, rate), credit + (now - last) * rate)
         last = now
         while credit >= 1 and row < len(dataset):
             before_row(row)

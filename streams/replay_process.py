@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from streams.dataset import Dataset
 from streams.items import Item, encode_item
 from streams.kafka_settings import KafkaSettings
 from streams.producer import EventProducer
-from streams.replay import Pace, replay
+from streams.replay import LearnerPosition, Pace, replay
 from streams.topics import TopicSettings
 
 PROGRESS_SECONDS = 0.5
 """How often the progress file is written."""
 BEHIND = "headwater_learner_behind_seconds"
+LEARNED = "headwater_events_learned_total"
 
 
 def run_replay(
@@ -37,14 +38,23 @@ def run_replay(
     progress: Path | None,
 ) -> int:
     """Send the whole data set, at `rate` rows a second or at the learner's pace; returns 0, raises `SetupError`."""
-    behind: Callable[[], float | None] = (lambda: 0.0) if rate else lambda: behind_seconds(learner_url)
+    if rate is not None and not rate > 0:
+        raise ValueError(f"rate must be > 0 rows a second, got {rate}; without it the learner sets the pace")
+    if broken < 0:
+        raise ValueError(f"broken must be >= 0, got {broken}")
     pace = Pace(rate=rate, least=rate, most=rate) if rate else Pace()
     try:
         publish_items(kafka, topics, dataset.items)
         with EventProducer(kafka.bootstrap_servers, topic=topics.events) as producer:
             slip = BrokenSlipper(kafka, topics, broken, len(dataset))
             report = Progress(progress, producer, len(dataset), slip)
-            replay(dataset, producer, behind=behind, before_row=report.before_row, pace=pace)
+            replay(
+                dataset,
+                producer,
+                learner=(lambda: LearnerPosition(0, 0)) if rate else lambda: learner_position(learner_url),
+                before_row=report.before_row,
+                pace=pace,
+            )
             slip.close()
             producer.flush()
         report.write(len(dataset), done=True)
@@ -68,16 +78,16 @@ def publish_items(kafka: KafkaSettings, topics: TopicSettings, items: Mapping[st
     producer.close()
 
 
-def behind_seconds(url: str) -> float | None:
-    """How far the learner is behind, from its metrics; None while it does not answer."""
+def learner_position(url: str) -> LearnerPosition | None:
+    """How far the learner is, from its metrics; None while it does not answer."""
     try:
         text = httpx.get(url, timeout=1.0).raise_for_status().text
     except httpx.HTTPError:
         return None
-    for family in text_string_to_metric_families(text):
-        if family.name == BEHIND:
-            return float(family.samples[0].value)
-    return None
+    figures = {
+        sample.name: float(sample.value) for family in text_string_to_metric_families(text) for sample in family.samples
+    }
+    return LearnerPosition(figures[LEARNED], figures[BEHIND])
 
 
 class BrokenSlipper:
