@@ -1,0 +1,82 @@
+"""Learned ranges: a chain of ranges a user, and where it broke."""
+
+import pytest
+
+from streams.learned import LearnedRanges
+from tests.streams.made_samples import sample_factory
+
+
+def learn(ranges: LearnedRanges, since: int, trigger: int, num_records: int = 2, user_id: str = "ada") -> None:
+    ranges.add(sample_factory(since=since, user_id=user_id, num_records=num_records), trigger)
+
+
+def test_a_whole_chain_has_neither_gap_nor_overlap() -> None:
+    """A proof that finds faults where there are none is ignored."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, 4, 9, num_records=5)
+    assert ranges.of("ada") == {"position": 9, "records": 7, "gaps": 0, "overlaps": 0}
+
+
+def test_a_lost_sample_is_a_gap() -> None:
+    """A sample that never came would go unnoticed."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, 9, 12)
+    assert ranges.of("ada") == {"position": 12, "records": 4, "gaps": 1, "overlaps": 0}
+
+
+def test_a_lost_first_sample_is_a_gap() -> None:
+    """The chain begins at the log's beginning, not at the first sample that came."""
+    ranges = LearnedRanges()
+    learn(ranges, 4, 9)
+    assert ranges.of("ada")["gaps"] == 1
+
+
+def test_a_sample_learned_twice_is_an_overlap() -> None:
+    """Its records would count double in every weight."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, -1, 4)
+    assert ranges.of("ada") == {"position": 4, "records": 4, "gaps": 0, "overlaps": 1}
+
+
+def test_a_loss_and_a_repeat_do_not_cancel_out() -> None:
+    """The number of records alone would be right."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, -1, 4)
+    learn(ranges, 9, 12)
+    found = ranges.of("ada")
+    assert (found["records"], found["gaps"], found["overlaps"]) == (6, 1, 1)
+
+
+def test_users_have_chains_of_their_own() -> None:
+    """One user's trigger would be another's gap."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, -1, 6, user_id="bob")
+    assert len(ranges) == 2
+    assert ranges.of("bob") == {"position": 6, "records": 2, "gaps": 0, "overlaps": 0}
+    assert ranges.of("eve") == {"position": -1, "records": 0, "gaps": 0, "overlaps": 0}
+
+
+@pytest.mark.parametrize("users", [[], ["ada"], ["ada", "bob", "", "né", "日本語 \U0001f600"]])
+def test_ranges_survive_the_trainer_file(users: list[str]) -> None:
+    """A restarted learner would call everything a gap."""
+    ranges = LearnedRanges()
+    for place, user_id in enumerate(users):
+        learn(ranges, place, 2**50 + place, user_id=user_id)
+    restored = LearnedRanges.restore(ranges.state())
+    assert len(restored) == len(users)
+    for user_id in users:
+        assert restored.of(user_id) == ranges.of(user_id)
+
+
+def test_state_is_a_copy() -> None:
+    """A snapshot is written in a thread while the learner goes on."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    state = ranges.state()
+    learn(ranges, 4, 9)
+    assert LearnedRanges.restore(state).of("ada")["position"] == 4
