@@ -30,6 +30,14 @@ class ServerClient:
         """Model version, its age, and the stream's present time."""
         return self._get("/healthz")
 
+    def is_ready(self) -> bool:
+        """Whether the server answers from a model."""
+        try:
+            self.health()
+        except SetupError:
+            return False
+        return True
+
     def recommend(self, user_id: str, k: int) -> dict[str, Any]:
         """The k best items for a user."""
         return self._get("/recommend", user_id=user_id, k=k)

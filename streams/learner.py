@@ -15,11 +15,13 @@ A version is a checkpoint. One turn of the loop:
 | 4, before the pointer | the pointer names the former version; the number is taken, the next one is above it |
 """
 
+import heapq
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
@@ -33,14 +35,29 @@ from streams.samples import Sample, decode_sample
 
 logger = logging.getLogger(__name__)
 
-POLL_RECORDS = 256
+POLL_RECORDS = 4_096
 """Most samples of one poll."""
 POLL_MS = 50
-"""How long a poll waits where there is nothing."""
+"""How long a poll waits where there is nothing to do."""
+GATHER_MS = 5
+"""How long a poll waits while a micro-batch is being gathered."""
+
+
+class _Polled(NamedTuple):
+    """A record of `samples`: where it was, and the sample, None where it held none."""
+
+    partition: int
+    offset: int
+    trigger_ms: int
+    sample: Sample | None
 
 
 class Learner:
-    """One learner over all partitions of `samples`, in the order in which the broker hands them out."""
+    """One learner over all partitions of `samples`.
+
+    What one poll returns is merged by the Kafka time of the triggers, each partition keeping its own order, so that
+    a micro-batch holds what happened at one time rather than one partition's backlog.
+    """
 
     def __init__(
         self,
@@ -56,6 +73,7 @@ class Learner:
         self.topic = topic
         self.metrics = metrics
         self.stopping = threading.Event()
+        self._queue: deque[_Polled] = deque()
         self._batch = MicroBatch(model.num_events)
         self._waits_since = 0.0
         self._positions = dict(model.offsets)
@@ -68,14 +86,12 @@ class Learner:
         """Learn until `stopping` is set, then learn what was gathered and publish it."""
         self._seek()
         while not self.stopping.is_set():
-            polled = self.consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-            for records in polled.values():
-                for record in records:
-                    self._take(record.value, record.partition, record.offset)
+            if len(self._queue) < self.model.batch_events:
+                self._poll()
+            for _ in range(min(len(self._queue), self.model.batch_events)):
+                self._take(self._queue.popleft())
             if self._batch.samples and time.monotonic() - self._waits_since >= self.settings.linger_seconds:
                 self._learn()
-            if not polled:
-                self.metrics.behind.set(0)
             self._publish_if_due()
         self._learn()
         self._publish_now()
@@ -91,16 +107,23 @@ class Learner:
             else:
                 self.consumer.seek_to_beginning(partition)
 
-    def _take(self, value: bytes | None, partition: int, offset: int) -> None:
+    def _poll(self) -> None:
+        """Step 1: queue what the broker has; wait for it only where nothing is queued or gathered."""
+        idle = not self._queue and not self._batch.samples
+        polled = self.consumer.poll(timeout_ms=POLL_MS if idle else GATHER_MS, max_records=POLL_RECORDS)
+        lists = [[_decoded(record) for record in records] for records in polled.values()]
+        self._queue.extend(heapq.merge(*lists, key=lambda item: item.trigger_ms))
+        if idle and not polled:
+            self.metrics.behind.set(0)
+
+    def _take(self, polled: _Polled) -> None:
         """Step 1 and 2 for one record."""
-        try:
-            sample = decode_sample(value)
-        except msgspec.DecodeError as error:
+        if polled.sample is None:
             self.metrics.malformed.inc()
-            logger.warning("no sample in %s[%d] offset %d: %s", self.topic, partition, offset, error)
+            logger.warning("no sample in %s[%d] at offset %d", self.topic, polled.partition, polled.offset)
         else:
-            self._gather(sample)
-        self._positions[partition] = offset + 1
+            self._gather(polled.sample)
+        self._positions[polled.partition] = polled.offset + 1
         if self._batch.num_events >= self.model.batch_events:
             self._learn()
 
@@ -161,3 +184,11 @@ class Learner:
         if self._learned_kafka_ms:
             self._begin_publishing()
             self._finish_publishing()
+
+
+def _decoded(record: Any) -> _Polled:
+    try:
+        sample = decode_sample(record.value)
+    except msgspec.DecodeError:
+        return _Polled(record.partition, record.offset, record.timestamp, None)
+    return _Polled(record.partition, record.offset, max(sample.kafka_ms, default=record.timestamp), sample)
