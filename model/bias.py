@@ -9,6 +9,7 @@ from torch import Tensor, nn
 NUM_TIME_BUCKETS = 128
 """Buckets of time differences; the table has one more row."""
 _BUCKET_WIDTH = 0.301
+_INITIAL_TIME_MEAN = 3.0
 
 
 def time_buckets(seconds: Tensor) -> Tensor:
@@ -34,9 +35,13 @@ class RelativeBias(nn.Module):
         self.time = nn.Parameter(torch.empty(NUM_TIME_BUCKETS + 1))
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw both tables from N(0, .02)."""
+        """Draw both tables with deviation .02, around 0 for positions and 3 for times.
+
+        The reference draws both around 0. Attention then sums to almost nothing over a short history, far below the
+        epsilon of the norm that follows, and a single pass over a stream is too short to grow out of that.
+        """
         nn.init.normal_(self.position, std=0.02, generator=generator)
-        nn.init.normal_(self.time, std=0.02, generator=generator)
+        nn.init.normal_(self.time, mean=_INITIAL_TIME_MEAN, std=0.02, generator=generator)
 
     def forward(self, distance_BRK: Tensor, bucket_BRK: Tensor) -> Tensor:
         """Bias [B, R, K] of int64 distances (query index - key index, clipped at 0) and time buckets."""

@@ -19,7 +19,7 @@ from model.windows import WindowBatch
 class Network(nn.Module):
     """HSTU over [BOS, item + action, ...] with target tokens apart, a retrieval head and a ranking head.
 
-    A token is the sum of its item's row times sqrt(D) and one learned vector for each bit of its action mask; a bare
+    A token is sqrt(D) times the sum of its item's row and one learned vector for each bit of its action mask; a bare
     exposure, a target (whose actions are unknown) and BOS have learned vectors of their own.
     """
 
@@ -52,7 +52,7 @@ class Network(nn.Module):
 
     def forward(self, item_BRD: Tensor, batch: WindowBatch) -> Tensor:
         """Unit vectors [B, R, D] from embedded items [B, R, D] (see `embed`)."""
-        x_BRD = item_BRD + self._flags(batch) @ self.features
+        x_BRD = item_BRD + self._flags(batch) @ (self.features * self.scale)
         encoded: Tensor = self.backbone(x_BRD, batch.geometry)
         return encoded
 

@@ -82,7 +82,7 @@ class LearnSettings:
     """Row-wise AdaGrad learning rate of item rows."""
     ranking_weight: float = 2.0
     """Weight of the ranking loss beside the retrieval loss."""
-    replay_sequences: int = 0
+    replay_sequences: int = 4
     """Past sequences in each step, drawn evenly from all users so far; retrieval loss only."""
     replay_users: int = 10_000
     """Users whose newest window is kept for replay."""

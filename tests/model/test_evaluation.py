@@ -12,7 +12,7 @@ from tests.model.synthetic import SMALL, learner_factory, markov_stream
 
 @functools.cache
 def run(freeze_after: float | None = None) -> PrequentialReport:
-    stream = markov_stream(4_000, num_items=100, period=1_000)
+    stream = markov_stream(2_400, num_items=60, period=800)
     learner = OnlineLearner(SMALL, LearnSettings(batch_events=32))
     return prequential_run(learner, stream, total=len(stream), freeze_after=freeze_after, keep_ranks=True)
 
@@ -23,8 +23,8 @@ def test_the_model_beats_popularity_on_walks_and_a_frozen_one_does_not() -> None
     assert learned.hit_rate_last_quarter > 2 * learned.popularity_hit_rate_last_quarter
     assert frozen.hit_rate_last_quarter < 1.5 * frozen.popularity_hit_rate_last_quarter
     assert learned.auc > 0.8
-    # 400 events are 12 whole batches and one that ends where the learner is frozen.
-    assert (frozen.steps, learned.steps, learned.skipped_steps) == (13, 125, 0)
+    # 240 events are 7 whole batches and one that ends where the learner is frozen.
+    assert (frozen.steps, learned.steps, learned.skipped_steps) == (8, 75, 0)
 
 
 def test_frozen_and_unfrozen_runs_have_the_same_bar_and_denominators() -> None:
@@ -32,9 +32,9 @@ def test_frozen_and_unfrozen_runs_have_the_same_bar_and_denominators() -> None:
     learned, frozen = run(), run(0.1)
     assert learned.popularity_hit_rate == frozen.popularity_hit_rate
     assert learned.events_scored == frozen.events_scored
-    assert learned.events_ranked == frozen.events_ranked == 3_600
-    early = [rank.rank for rank in learned.ranks if rank.event < 400]
-    assert early == [rank.rank for rank in frozen.ranks if rank.event < 400]
+    assert learned.events_ranked == frozen.events_ranked == 2_160
+    early = [rank.rank for rank in learned.ranks if rank.event < 240]
+    assert early == [rank.rank for rank in frozen.ranks if rank.event < 240]
 
 
 def test_the_ranks_that_are_kept_give_the_figures_of_the_report() -> None:
@@ -43,12 +43,12 @@ def test_the_ranks_that_are_kept_give_the_figures_of_the_report() -> None:
     hits, count = 0, 0
     for rank in report.ranks:
         pair = (rank.user_id, rank.item_id)
-        if rank.event >= 400 and pair not in seen:
+        if rank.event >= 240 and pair not in seen:
             hits, count = hits + (rank.rank <= 10), count + 1
         seen.add(pair)
     assert (count, hits / count) == (report.events_scored, report.hit_rate)
-    assert report.events_scored + report.repeats.events == 3_600
-    assert [rank.event for rank in report.ranks] == list(range(4_000))
+    assert report.events_scored + report.repeats.events == 2_160
+    assert [rank.event for rank in report.ranks] == list(range(2_400))
 
 
 def test_histories_hold_the_newest_events_and_mark_just_the_new_ones() -> None:

@@ -38,12 +38,12 @@ def assert_equal_state(one: OnlineLearner, other: OnlineLearner) -> None:
 def test_a_restored_learner_goes_on_bit_for_bit_like_one_that_never_stopped(exact_softmax_rows: int) -> None:
     """A restart would change what is learned: moments, accumulators, draws, replay, counts or the meter."""
     model = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows, dropout=0.1)
-    stream, histories, stopped_histories = markov_stream(384), Histories(), Histories()
+    stream, histories, stopped_histories = markov_stream(256), Histories(), Histories()
     learner, stopped = learner_factory(model), learner_factory(model)
     ranks = feed(learner, stream, histories)
-    first = feed(stopped, stream[:192], stopped_histories)
+    first = feed(stopped, stream[:128], stopped_histories)
     restored = OnlineLearner.restore(model, LEARN, *stopped.state())
-    second = feed(restored, stream[192:], stopped_histories)
+    second = feed(restored, stream[128:], stopped_histories)
     assert np.concatenate([first, second]).tobytes() == ranks.tobytes()
     assert_equal_state(learner, restored)
 
@@ -178,10 +178,10 @@ def test_a_user_that_comes_twice_and_ragged_columns_are_refused() -> None:
 def test_state_does_not_grow_with_the_number_of_events() -> None:
     """A learner that never stops would run out of memory."""
     learner, histories = learner_factory(learn=LearnSettings(batch_events=32)), Histories(64)
-    stream = markov_stream(1_600)
-    feed(learner, stream[:800], histories)
+    stream = markov_stream(960)
+    feed(learner, stream[:480], histories)
     half = sum(array.nbytes for part in learner.state() for array in part.values())
-    feed(learner, stream[800:], histories)
+    feed(learner, stream[480:], histories)
     assert sum(array.nbytes for part in learner.state() for array in part.values()) <= 1.2 * half
 
 

@@ -79,6 +79,22 @@ def test_what_is_served_equals_what_the_learner_scores_for_the_same_event(learne
         assert [item_id for item_id, _ in served].index("i50") + 1 == rank
 
 
+def test_served_probabilities_equal_what_the_learner_would_count(learner: OnlineLearner) -> None:
+    """The AUC that is reported would be another model's."""
+    recommender = Recommender.from_state(SMALL, learner.state()[0])
+    twin = OnlineLearner.restore(SMALL, learner.learn_settings, *learner.state())
+    twin.frozen = True
+    logits = list[torch.Tensor]()
+    real = twin._objective.action_logits
+    twin._objective.action_logits = lambda pass_: logits.append(real(pass_)) or logits[-1]  # type: ignore[method-assign,func-returns-value]  # spy
+    history = ["i1", "i2", "i3"]
+    whole = sequence_of([*history, "i50"])
+    whole.new[-1] = 3
+    twin.step([dataclasses.replace(whole, user_id="somebody")])
+    (served,) = recommender.rank(sequence_of(history), now_ms=3_000, item_ids=["i50"])
+    assert list(served.values()) == pytest.approx(torch.sigmoid(logits[0])[0].tolist(), abs=1e-6)
+
+
 def test_ranking_an_item_does_not_depend_on_the_other_items(recommender: Recommender) -> None:
     """Candidates share a history and must not see each other."""
     sequence = sequence_of(["i1", "i2", "i3"])
@@ -93,7 +109,7 @@ def test_ranking_an_item_does_not_depend_on_the_other_items(recommender: Recomme
 def test_ranking_has_learned_which_items_are_liked(recommender: Recommender) -> None:
     """Probabilities in the wrong order of actions would look plausible."""
     rows = recommender.rank(
-        sequence_of(["i1"]), now_ms=5_000, item_ids=[f"i{number}" for number in range(60)]
+        sequence_of(["i1"], [2]), now_ms=5_000, item_ids=[f"i{number}" for number in range(60)]
     )
     likes = np.array([row["like"] for row in rows])
     assert likes[::2].mean() > likes[1::2].mean() + 0.1
