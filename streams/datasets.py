@@ -60,15 +60,19 @@ def read_interactions(path: Path, columns: Mapping[str, str], items: Path | None
     unknown = set(columns) - {*REQUIRED, *OPTIONAL}
     if unknown:
         raise ValueError(f"columns may map {', '.join(REQUIRED + OPTIONAL)}, got {', '.join(sorted(unknown))}")
-    table = read_table(path)
-    picked = pick_columns(table, path, {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}, REQUIRED)
+    names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+    table = read_table(path, [names[name] for name in ("user_id", "item_id", "action")])
+    if not table.num_rows:
+        raise SetupError(f"{path} has no rows")
+    # Of the optional columns, those that were asked for by name must be there.
+    picked = pick_columns(table, path, names, tuple(name for name in names if name in REQUIRED or name in columns))
     action = picked.get("action")
     kinds = pa.array(["click"] * table.num_rows) if action is None else action.cast(pa.string())
-    names = tuple(sorted({str(kind) for kind in pc.unique(kinds).to_pylist() if kind}))
-    if len(names) > MAX_ACTIONS:
-        raise SetupError(f"{path}: at most {MAX_ACTIONS} kinds of action, got {len(names)}: is this the right column?")
-    bits = {name: 1 << place for place, name in enumerate(names)}
-    masks = np.array([bits.get(str(kind), 0) for kind in kinds.to_pylist()], dtype=np.int64)
+    actions = tuple(sorted({str(kind) for kind in pc.unique(kinds).to_pylist() if kind}))
+    if not 1 <= len(actions) <= MAX_ACTIONS:
+        raise SetupError(f"{path}: 1 to {MAX_ACTIONS} kinds of action, got {len(actions)}: is this the right column?")
+    bits = {name: 1 << place for place, name in enumerate(actions)}
+    masks = np.array([bits[kind] if kind else 0 for kind in kinds.to_pylist()], dtype=np.int64)
     values = picked.get("value")
     return Dataset.in_time_order(
         name=path.name,
@@ -77,14 +81,14 @@ def read_interactions(path: Path, columns: Mapping[str, str], items: Path | None
         ts_ms=as_integers(picked["ts_ms"], path, "ts_ms"),
         actions=masks,
         values=np.full(len(masks), np.nan, np.float32) if values is None else as_floats(values, path, "value"),
-        action_names=names,
+        action_names=actions,
         items=read_items(items) if items else {},
     )
 
 
 def read_items(path: Path) -> dict[str, Item]:
     """Read titles from a Parquet or CSV file with `item_id, title` and optionally `categories` (separated by '|')."""
-    table = read_table(path)
+    table = read_table(path, ("item_id", "title", "categories"))
     picked = pick_columns(
         table, path, {name: name for name in ("item_id", "title", "categories")}, ("item_id", "title")
     )

@@ -1,6 +1,6 @@
 """Columns from Parquet and CSV files, with errors that say what is wrong with which file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,12 +16,16 @@ Column: TypeAlias = "pa.ChunkedArray[Any]"
 """One column of a file."""
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a Parquet or CSV file whole; raises `SetupError` where that fails."""
+def read_table(path: Path, texts: Iterable[str] = ()) -> pa.Table:
+    """Read a Parquet or CSV file whole; raises `SetupError` where that fails.
+
+    `texts` are columns of a CSV file that are taken as they stand: an id 007 is not the number 7.
+    """
     try:
         if path.suffix == ".parquet":
             return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path)
+        options = pyarrow.csv.ConvertOptions(column_types={name: pa.string() for name in texts})
+        return pyarrow.csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise SetupError(
@@ -33,26 +37,29 @@ def pick_columns(
     table: pa.Table, path: Path, wanted: Mapping[str, str], required: tuple[str, ...]
 ) -> dict[str, Column]:
     """Columns by our names; `wanted` maps them to the file's; raises `SetupError` where a required one is missing."""
-    missing = [wanted[name] for name in required if wanted[name] not in table.column_names]
+    missing = [name for name in required if wanted[name] not in table.column_names]
     if missing:
         raise SetupError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.column_names)}; "
-            f"map them with --columns {missing[0]}=YOUR_NAME"
+            f"{path} lacks the column(s) {', '.join(wanted[name] for name in missing)}; "
+            f"it has {', '.join(table.column_names)}; map them with --columns {missing[0]}=YOUR_NAME"
         )
     return {name: table.column(source) for name, source in wanted.items() if source in table.column_names}
 
 
 def as_strings(column: Column, path: Path, name: str) -> list[str]:
     """A column of ids as strings."""
-    if column.null_count:
-        raise SetupError(f"{path}: {name} must not be null, got {column.null_count} null row(s)")
-    return [str(value) for value in column.to_pylist()]
+    ids = ["" if value is None else str(value) for value in column.to_pylist()]
+    if "" in ids:
+        raise SetupError(f"{path}: {name} must not be null or empty, got {ids.count('')} such row(s)")
+    return ids
 
 
 def as_integers(column: Column, path: Path, name: str) -> npt.NDArray[np.int64]:
-    """A column of times as int64."""
+    """A column of times as int64; timestamps are cut to milliseconds."""
+    if column.null_count:
+        raise SetupError(f"{path}: {name} must not be null, got {column.null_count} null row(s)")
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("ms"))
+        column = column.cast(pa.timestamp("ms"), safe=False)
     try:
         return np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
     except (pa.ArrowException, ValueError) as error:
