@@ -76,6 +76,7 @@ class Record(NamedTuple):
     partition: int
     offset: int
     value: bytes | None
+    timestamp: int = 0
 
 
 class SampleLog:

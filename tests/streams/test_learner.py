@@ -15,6 +15,7 @@ from storage.errors import SnapshotError, SnapshotExistsError
 from storage.manifest import Manifest, SampleMark
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
+from streams.batch import MicroBatch
 from streams.learned import LearnedRanges
 from streams.learned_model import LearnedModel
 from streams.learner import Learner
@@ -25,8 +26,10 @@ from tests.streams.made_samples import TOPIC, LogConsumer, SampleLog, make_sampl
 
 MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1, initial_capacity=8)
 LEARN = LearnSettings(batch_events=8, replay_sequences=1, device="cpu")
-POLLS_PER_VERSION = 4
-"""A poll takes a second of the test's clock, a version is due every so many."""
+VERSION_SECONDS = 4
+"""Time between two versions, by a clock of which a poll (or a step, where one poll brings all) takes a second."""
+WHOLE_LOG = 1_000
+"""Records of each partition that a poll brings where it is to bring all there are."""
 
 
 class Killed(BaseException):
@@ -72,18 +75,31 @@ class Bench:
         self.log = log
         self.clock = clock
         self.linger_seconds = 1e9
+        self.num_records = 3
 
     def learner(self, *, topic_id: str = "t1", model: ModelSettings = MODEL) -> Learner:
         """A learner that goes on from the newest version and stops at the log's end."""
         opened = LearnedModel.open(self.store, model, LEARN, topic=TOPIC, topic_id=topic_id)
-        settings = LearnerSettings(publish_seconds=POLLS_PER_VERSION, linger_seconds=self.linger_seconds)
-        consumer = LogConsumer(self.log)
+        settings = LearnerSettings(publish_seconds=VERSION_SECONDS, linger_seconds=self.linger_seconds)
+        consumer = LogConsumer(self.log, num_records=self.num_records)
         learner = Learner(settings, opened, consumer, TOPIC, LearnerMetrics())
         learner._publisher.shutdown()
         learner._publisher = SameThread()  # type: ignore[assignment]  # the two methods that are called
-        consumer.on_poll = self.clock.tick
+        if self.num_records == WHOLE_LOG:
+            self._tick_by_steps(learner)
+        else:
+            consumer.on_poll = self.clock.tick
         consumer.at_end = learner.stopping.set
         return learner
+
+    def _tick_by_steps(self, learner: Learner) -> None:
+        learn = learner.model.learn
+
+        def learn_for_a_second(batch: MicroBatch) -> None:
+            learn(batch)
+            self.clock.tick(0)
+
+        learner.model.learn = learn_for_a_second  # type: ignore[method-assign]  # it takes time
 
     def run(self, **options: Any) -> Learner:
         """Learn the log to its end."""
@@ -149,7 +165,7 @@ def kill_after_step(learner: Learner, step: int) -> None:
     """Let the process die right after the weights took the step, before anything else did."""
     learn = learner.model.learn
 
-    def learn_and_die(batch: Any) -> None:
+    def learn_and_die(batch: MicroBatch) -> None:
         learn(batch)
         if learner.model.learner.num_steps >= step:
             raise Killed
@@ -214,20 +230,26 @@ def test_what_versions_learned_first_adds_up_to_all_records(bench_factory: Bench
     assert sorted(counted) == sorted((ms, 1) for sample in make_samples(100) for ms in sample.kafka_ms)
 
 
-@pytest.mark.parametrize("step", range(1, 15))
-def test_a_learner_killed_after_any_step_ends_as_one_that_never_died(bench_factory: BenchFactory, step: int) -> None:
+@pytest.mark.parametrize("num_records", [3, WHOLE_LOG])
+@pytest.mark.parametrize("step", range(1, 14))
+def test_a_learner_killed_after_any_step_ends_as_one_that_never_died(
+    bench_factory: BenchFactory, step: int, num_records: int
+) -> None:
     """A restart would learn from other weights, in other micro-batches, or from another place in the log.
 
-    Bit for bit it holds where versions are cut at the same records and no micro-batch is cut short by the clock.
+    Bit for bit it holds where versions are cut at the same records, polls bring the same ones after the cut (or all
+    there are), and no micro-batch is cut short by the clock.
     """
     unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
+    unbroken.num_records = bench.num_records = num_records
     killed = bench.learner()
     kill_after_step(killed, step)
     with pytest.raises(Killed):
         killed.run()
     again = bench.run()
     unbroken.run()
-    assert again.model.learner.num_steps >= 14
+    assert again.model.learner.num_steps >= 13
+    assert len(bench.store.versions(again.model.run_id)) >= 3
     assert_same_end(bench, unbroken)
     assert_chain_is_whole(bench, make_samples(100))
 

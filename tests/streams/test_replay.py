@@ -5,7 +5,7 @@ import pytest
 
 from streams.dataset import Dataset
 from streams.events import Action, Event, Impression, check_event
-from streams.replay import TICK_SECONDS, Pace, replay, row_events
+from streams.replay import TICK_SECONDS, LearnerPosition, Pace, replay, row_events
 
 
 def dataset_factory(num_rows: int = 3) -> Dataset:
@@ -43,6 +43,11 @@ class Sent:
         assert self.now < 3_600, "the replay does not end"
 
 
+def idle() -> LearnerPosition:
+    """A learner that has learned all there is."""
+    return LearnerPosition(0, 0.0)
+
+
 def test_a_row_is_an_impression_and_its_actions() -> None:
     """The join of actions and impressions hangs on the request id, the label on the action."""
     rows = dataset_factory()
@@ -70,7 +75,7 @@ def test_every_row_is_sent_once_and_in_order() -> None:
     """A replay that skips or repeats rows measures another data set."""
     rows, sent = dataset_factory(50), Sent()
     before: list[int] = []
-    replay(rows, sent, behind=lambda: 0.0, before_row=before.append, clock=sent.clock, sleep=sent.sleep)
+    replay(rows, sent, learner=idle, before_row=before.append, clock=sent.clock, sleep=sent.sleep)
     shown = [event.items[0] for event in sent.events if isinstance(event, Impression)]
     assert shown == rows.item_ids
     assert before == list(range(50))
@@ -81,7 +86,7 @@ def test_a_fixed_rate_is_kept(rate: float) -> None:
     """A slow rate that never reaches one row would wait for ever."""
     rows, sent = dataset_factory(20), Sent()
     pace = Pace(rate=rate, least=rate, most=rate)
-    replay(rows, sent, behind=lambda: 0.0, pace=pace, clock=sent.clock, sleep=sent.sleep)
+    replay(rows, sent, learner=idle, pace=pace, clock=sent.clock, sleep=sent.sleep)
     assert sent.now == pytest.approx(20 / rate, rel=0.1, abs=2 * TICK_SECONDS)
 
 
@@ -89,10 +94,10 @@ def test_nothing_is_sent_while_the_learner_is_away() -> None:
     """Events would pile up before a learner that restarts."""
     rows, sent = dataset_factory(2_000), Sent()
 
-    def behind() -> float | None:
-        return None if 1.0 <= sent.now < 5.0 else 0.0
+    def learner() -> LearnerPosition | None:
+        return None if 1.0 <= sent.now < 5.0 else idle()
 
-    replay(rows, sent, behind=behind, clock=sent.clock, sleep=sent.sleep)
+    replay(rows, sent, learner=learner, clock=sent.clock, sleep=sent.sleep)
     assert not [time for time in sent.times if 1.5 < time < 5.0]
     assert len([event for event in sent.events if isinstance(event, Impression)]) == 2_000
     assert [time for time in sent.times if time > 5.0]
@@ -103,27 +108,50 @@ def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
     rows, sent = dataset_factory(1_000), Sent()
     pace = Pace(rate=100.0, least=100.0, most=100.0)
     naps = iter([TICK_SECONDS] * 20 + [60.0] + [TICK_SECONDS] * 10_000)
-    replay(rows, sent, behind=lambda: 0.0, pace=pace, clock=sent.clock, sleep=lambda _: sent.sleep(next(naps)))
+    replay(rows, sent, learner=idle, pace=pace, clock=sent.clock, sleep=lambda _: sent.sleep(next(naps)))
     impressions = [time for event, time in zip(sent.events, sent.times, strict=True) if isinstance(event, Impression)]
     assert max(impressions.count(time) for time in set(impressions)) <= 100
 
 
-def test_the_pace_rises_while_the_learner_is_close_and_falls_when_it_is_not() -> None:
-    """A pace that only rises drowns the learner; one that only falls never ends."""
+def test_the_pace_rises_while_the_learner_is_close() -> None:
+    """A pace that only falls never ends."""
     pace = Pace(rate=100.0)
-    assert pace.adjust(0.5) == pytest.approx(110)
-    assert pace.adjust(1.5) == pytest.approx(110)
-    assert pace.adjust(2.5) == pytest.approx(73.7)
-    assert pace.adjust(None) == 0
-    assert pace.adjust(0.5) == pytest.approx(81.07)
+    rates = [pace.adjust(LearnerPosition(0, 0.1), float(second)) for second in range(3)]
+    assert rates == pytest.approx([115, 132.25, 152.0875])
+
+
+@pytest.mark.parametrize(("behind_seconds", "share"), [(1.0, 1.0), (5.0, 0.6)])
+def test_the_pace_is_what_the_learner_learns_once_it_is_behind(behind_seconds: float, share: float) -> None:
+    """A pace that only rises drowns the learner."""
+    pace = Pace(rate=10_000.0)
+    for second in range(100):
+        pace.adjust(LearnerPosition(500.0 * second, behind_seconds), float(second))
+    assert pace.rate == pytest.approx(share * 500, rel=0.02)
+
+
+def test_a_learner_that_was_restarted_does_not_upset_the_pace() -> None:
+    """Its counter starts at 0 again: events a second would be negative."""
+    pace = Pace(rate=100.0)
+    for second, events in enumerate([0, 5_000, 10_000, 15_000, 100]):
+        pace.adjust(LearnerPosition(events, 5.0), float(second))
+    assert pace.rate > 100.0
+
+
+def test_the_pace_is_none_while_the_learner_is_away() -> None:
+    """What came meanwhile must not count as learned in no time."""
+    pace = Pace(rate=100.0)
+    pace.adjust(LearnerPosition(0, 0.1), 0.0)
+    assert pace.adjust(None, 1.0) == 0
+    assert pace.adjust(LearnerPosition(90_000, 0.1), 1.1) == pytest.approx(132.25)
+    assert pace.adjust(LearnerPosition(90_000, 5.0), 2.0) == pace.least
 
 
 def test_the_pace_keeps_its_bounds() -> None:
     """It would go to nothing during one long step, and take as long to come back."""
     pace = Pace(rate=30.0, least=20.0, most=40.0)
-    for _ in range(9):
-        pace.adjust(100.0)
+    for second in range(9):
+        pace.adjust(LearnerPosition(0, 100.0), float(second))
     assert pace.rate == 20.0
-    for _ in range(99):
-        pace.adjust(0.0)
+    for second in range(99):
+        pace.adjust(LearnerPosition(0, 0.0), float(second))
     assert pace.rate == 40.0
