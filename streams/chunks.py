@@ -6,6 +6,7 @@ next offset is not known is sought, from the store, before anything more is fetc
 `getmany` and nowhere else, for there alone nothing is in flight that could be taken for what follows the seek.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -102,6 +103,14 @@ class ChunkConsumer(driver.Consumer):
     def seek_later(self, partition: int) -> None:
         """Have the partition sought from the store before the next fetch."""
         self._astray.add(TP(self.transport.positions.topic, partition))
+
+    def in_group(self) -> bool:
+        """False once the task that keeps this consumer in its group has died, which happens without a word."""
+        consumer = self._thread._consumer  # noqa: SLF001 - aiokafka and Faust tell it nowhere else
+        if consumer is None:
+            return True
+        coordination: asyncio.Task[None] = consumer._coordinator._coordination_task  # noqa: SLF001 - as above
+        return not coordination.done()
 
     async def getmany(
         self,

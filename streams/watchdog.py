@@ -65,6 +65,8 @@ class Watchdog:
 
     async def check(self, now: float) -> None:
         """Look once; ends the process where nothing moved for too long."""
+        if not self._consumer.in_group():
+            exit_now("the consumer left its group for ever")
         number = self._progress.stalled(now, await self._waiting())
         if number is not None:
             exit_now(f"no record of partition {number} was applied for {self._seconds:g} s though some wait")

@@ -103,7 +103,7 @@ class WorkerProcess(Views):
     def __init__(
         self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any
     ) -> None:
-        self.port = settings.pop("web_port", None) or free_port()
+        self.port = settings.setdefault("web_port", free_port())
         super().__init__(self.port)
         self.log = store.folder.with_name(f"worker-{self.port}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class WorkerProcess(Views):
             "kafka": {"bootstrap_servers": kafka.bootstrap_servers, "group": kafka.group, "connect_seconds": 3.0},
             "topics": {"prefix": topics.prefix, "num_partitions": topics.num_partitions},
             "store": {"folder": str(store.folder), "actions": store.actions, "sample_every": store.sample_every},
-            "worker": {"web_port": self.port, **settings},
+            "worker": settings,
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
