@@ -19,6 +19,9 @@ from streams.events import InvalidEventError
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings, describe_topic
 
+MAX_LIST_SECONDS = 30.0
+"""Where dead letters go on coming in, the list ends after this."""
+
 _EXCEPTION = "__streams.errors.exception"
 _MESSAGE = "__streams.errors.message"
 _TOPIC = "__streams.errors.topic"
@@ -131,8 +134,8 @@ def _newest(
     for partition in partitions:
         # Twice the limit, as a letter may be there twice.
         consumer.seek(partition, max(earliest[partition], end[partition] - 2 * limit))
-    deadline = time.monotonic() + wait_seconds
-    while time.monotonic() < deadline:
+    started = heard = time.monotonic()
+    while heard + wait_seconds > time.monotonic() and heard < started + MAX_LIST_SECONDS:
         for records in consumer.poll(timeout_ms=200).values():
             yield from filter(None, map(read_dead_letter, records))
-            deadline = time.monotonic() + wait_seconds
+            heard = time.monotonic()

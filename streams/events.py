@@ -188,7 +188,7 @@ def _decode(value: bytes) -> Event:
     except msgspec.ValidationError as error:
         message = str(error)
         raise InvalidEventError(_cause(message), message) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEventError("not_finite" if _NOT_FINITE.search(value) else "malformed_json", str(error)) from error
 
 
