@@ -32,8 +32,7 @@ def layer_by_formula(
     layer: HSTULayer, x: Tensor, times: list[int], queries: list[int], last: list[int]
 ) -> Tensor:
     """HSTU.md, section 1, one number at a time; the rows after the history are targets that see up to `last`."""
-    num_history, dim, heads = len(times), x.shape[1], layer.num_heads
-    size = dim // heads
+    num_history, dim, size = len(times), x.shape[1], x.shape[1] // layer.num_heads
 
     def normed(row: Tensor) -> Tensor:
         return (row - row.mean()) / (row.var(unbiased=False) + 1e-6).sqrt()
@@ -54,7 +53,7 @@ def layer_by_formula(
             elapsed = 0 if own else abs(queries[i] - times[j])
             bucket = min(max(math.floor(math.log(max(elapsed, 1)) / 0.301), 0), 128)
             distance = 0 if own else index - j
-            for h in range(heads):
+            for h in range(layer.num_heads):
                 cut = slice(h * size, (h + 1) * size)
                 score = q[i, cut] @ k[j, cut] + layer.bias.position[distance] + layer.bias.time[bucket]
                 attended[cut] += silu(score) / layer.window * v[j, cut]
