@@ -60,9 +60,10 @@ def pick_user(dataset: Dataset) -> str:
     return next(user for user in reversed(dataset.user_ids) if counts[user] <= middling)
 
 
-def pick_genre(before: Mapping[str, Any], dataset: Dataset, user_id: str) -> tuple[str, list[Item]]:
-    """A genre that is rare in the list, and its best-liked items that the user has not met."""
-    liked = Counter(item for item, mask in zip(dataset.item_ids, dataset.actions.tolist(), strict=True) if mask & 1)
+def pick_genre(before: Mapping[str, Any], dataset: Dataset, user_id: str, action: str) -> tuple[str, list[Item]]:
+    """A genre that is rare in the list, and its items that bear the action most and that the user has not met."""
+    bit = 1 << dataset.action_names.index(action)
+    liked = Counter(item for item, mask in zip(dataset.item_ids, dataset.actions.tolist(), strict=True) if mask & bit)
     met = {item for item, user in zip(dataset.item_ids, dataset.user_ids, strict=True) if user == user_id}
     by_genre: dict[str, list[Item]] = {}
     for item_id, _ in liked.most_common():
@@ -88,7 +89,7 @@ def tell_story(
     """Show a list, like three items of one genre, wait for weights that learned it, show the list again."""
     user_id = pick_user(dataset)
     before = client.recommend(user_id, LIST_LENGTH)
-    genre, items = pick_genre(before, dataset, user_id)
+    genre, items = pick_genre(before, dataset, user_id, action)
     partitions = {}
     for item in items:
         sequence = send_action(client, kafka, topics, user_id, item.item_id, action, value)
