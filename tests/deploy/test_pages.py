@@ -1,0 +1,60 @@
+"""Tables that commands print."""
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.pages import dead_letter_table, recommendation_table
+from streams.dead_letters import DeadLetterRecord
+
+
+def printed(table: Table) -> str:
+    out = io.StringIO()
+    Console(file=out, width=160).print(table)
+    return out.getvalue()
+
+
+ANSWER = {
+    "user_id": "17",
+    "model_version": "run/v3",
+    "model_age_seconds": 2.345,
+    "items": [
+        {"item_id": "50", "title": "Star Wars (1977)", "categories": ["Action", "Sci-Fi"], "score": 1.234},
+        {"item_id": "x", "title": "", "categories": [], "score": -0.5},
+    ],
+}
+
+
+def test_a_list_is_numbered_and_says_whose_and_of_which_model() -> None:
+    """Two lists, before and after, must be told apart."""
+    text = printed(recommendation_table(ANSWER))
+    assert "for user 17" in text
+    assert "model run/v3, 2.3 s old" in text
+    (first,) = [line for line in text.splitlines() if "Star Wars" in line]
+    assert all(cell in first for cell in ("1", "50", "Star Wars (1977)", "Action, Sci-Fi", "1.23"))
+    (second,) = [line for line in text.splitlines() if "-0.50" in line]
+    assert "2" in second
+    assert "User 17 now" in printed(recommendation_table(ANSWER, "User 17 now"))
+
+
+def test_a_dead_letter_says_where_it_was_and_why() -> None:
+    """A refused record could not be found again."""
+    letter = DeadLetterRecord(
+        cause="too_large",
+        message="value must be 1 to 262144 bytes, got 921600",
+        topic="events",
+        partition=3,
+        offset=4711,
+        kafka_ms=0,
+        size=921_600,
+        sha256="0123456789abcdef" * 4,
+        key=b"17",
+        head=b"{",
+        letter_id="0-3-4711",
+    )
+    text = printed(dead_letter_table([letter]))
+    assert "1 refused" in text
+    for cell in ("too_large", "events", "3", "4711", "921600", "0123456789ab", "got 921600"):
+        assert cell in text
+    assert "0 refused" in printed(dead_letter_table([]))

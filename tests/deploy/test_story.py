@@ -1,0 +1,164 @@
+"""The end of the demo: which user, which genre, what the likes changed."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy import story as module
+from deploy.story import MIN_ITEMS, pick_genre, pick_user, tell_story
+from storage.errors import SetupError
+from streams.dataset import Dataset
+from streams.items import Item
+from streams.kafka_settings import KafkaSettings
+from streams.topics import TopicSettings
+
+WAR = [f"war{number}" for number in range(MIN_ITEMS + 2)]
+LOVE = [f"love{number}" for number in range(MIN_ITEMS + 2)]
+FEW = [f"few{number}" for number in range(MIN_ITEMS - 1)]
+
+
+def dataset_factory(rows: list[tuple[str, str, int]]) -> Dataset:
+    """A set of (user, item, mask) rows; genres follow from the items' names."""
+    genres = {"War": WAR, "Love": LOVE, "Few": FEW}
+    items = {
+        item_id: Item(item_id=item_id, title=item_id.title(), categories=(genre,))
+        for genre, ids in genres.items()
+        for item_id in ids
+    }
+    return Dataset(
+        name="made",
+        user_ids=[user for user, _, _ in rows],
+        item_ids=[item for _, item, _ in rows],
+        ts_ms=np.arange(len(rows), dtype=np.int64),
+        actions=np.array([mask for _, _, mask in rows], dtype=np.int64),
+        values=np.full(len(rows), np.nan, np.float32),
+        action_names=("like", "dislike"),
+        items=items,
+    )
+
+
+def all_liked(user: str = "regular") -> list[tuple[str, str, int]]:
+    return [(user, item, 1) for item in (*WAR, *LOVE, *FEW)]
+
+
+def answer(*genres: str) -> dict[str, Any]:
+    return {"items": [{"item_id": f"i{place}", "categories": [genre]} for place, genre in enumerate(genres)]}
+
+
+def test_the_user_is_of_middling_activity_and_came_last() -> None:
+    """For a newcomer or a regular three likes change too much or too little."""
+    rows = [("a", "x", 1)] * 9 + [("b", "x", 1)] * 3 + [("c", "x", 1)] * 3 + [("d", "x", 1)] + [("a", "x", 1)]
+    counts = {user: sum(row[0] == user for row in rows) for user in "abcd"}
+    assert counts == {"a": 10, "b": 3, "c": 3, "d": 1}
+    assert pick_user(dataset_factory(rows)) == "d"
+    assert pick_user(dataset_factory(rows[:15])) == "c"
+
+
+def test_the_genre_is_the_rarest_of_the_list_that_has_enough_items() -> None:
+    """A genre that fills the list already cannot rise in it."""
+    rows = dataset_factory(all_liked())
+    genre, items = pick_genre(answer("War", "War", "Love"), rows, "ada", "like")
+    assert genre == "Love"
+    assert [item.item_id for item in items] == LOVE[:3]
+    assert pick_genre(answer("Love"), rows, "ada", "like")[0] == "War"
+
+
+def test_the_best_liked_items_that_the_user_has_not_met_are_chosen() -> None:
+    """A film that the user has rated is no recommendation; one that nobody likes says nothing of its genre."""
+    rows = [
+        *all_liked(),
+        ("x", LOVE[7], 1),
+        ("y", LOVE[7], 1),
+        ("x", LOVE[5], 1),
+        ("ada", LOVE[0], 2),
+        ("z", LOVE[9], 2),
+    ]
+    _, items = pick_genre(answer("War"), dataset_factory(rows), "ada", "like")
+    assert [item.item_id for item in items] == [LOVE[7], LOVE[5], LOVE[1]]
+
+
+def test_best_liked_means_the_action_that_is_sent() -> None:
+    """In a file's set actions stand by name: its first bit may be the dislike."""
+    rows = [*all_liked(), *[("x", LOVE[3], 2), ("y", LOVE[3], 2)]]
+    rows += [("x", item, 2) for item in LOVE]
+    _, items = pick_genre(answer("War"), dataset_factory(rows), "ada", "dislike")
+    assert items[0].item_id == LOVE[3]
+
+
+def test_a_set_without_enough_titles_is_refused() -> None:
+    """An empty story would end the demo with a traceback."""
+    rows = dataset_factory([("regular", item, 1) for item in FEW])
+    with pytest.raises(SetupError, match="give titles and categories with --items FILE"):
+        pick_genre(answer("War"), rows, "ada", "like")
+
+
+class Client:
+    """A server whose weights take some looks to learn the likes."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.answers = iter([answer("War", "War"), answer("War", "Love")])
+        self.learned_when_asked: list[int] = []
+
+    def recommend(self, user_id: str, k: int) -> dict[str, Any]:
+        assert k == module.LIST_LENGTH
+        self.learned_when_asked.append(self.looks)
+        return next(self.answers)
+
+    def health(self) -> dict[str, Any]:
+        self.looks -= 1
+        return {"learned": {"1": 12 if self.looks <= 0 else 11}}
+
+
+@pytest.fixture
+def likes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str, float | None]]:
+    sent: list[tuple[str, str, str, float | None]] = []
+
+    def send(
+        client: object, kafka: object, topics: object, user: str, item: str, action: str, value: float | None
+    ) -> Any:
+        sent.append((user, item, action, value))
+        return {"partition": 1, "applied": 9 + len(sent)}
+
+    monkeypatch.setattr(module, "send_action", send)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: _sleep(clock, s)))
+    return sent
+
+
+def _sleep(clock: SimpleNamespace, seconds: float) -> None:
+    clock.now += seconds
+
+
+def test_the_list_after_comes_from_weights_that_learned_the_likes(likes: list[Any]) -> None:
+    """The second list would be the first model's again."""
+    client: Any = Client(looks=3)
+    rows = dataset_factory([*all_liked("a"), *all_liked("b"), ("ada", "other", 1)])
+    tell_story(client, KafkaSettings(), TopicSettings(), rows, "like", 5.0)
+    assert client.learned_when_asked == [3, 0]
+
+
+def test_the_likes_are_sent_and_their_share_is_told(likes: list[Any]) -> None:
+    """What the demo shows must be what it did."""
+    rows = dataset_factory([*all_liked("a"), *all_liked("b"), ("ada", "other", 1)])
+    client: Any = Client(looks=1)
+    story = tell_story(client, KafkaSettings(), TopicSettings(), rows, "like", 5.0)
+    assert (story.user_id, story.genre) == ("ada", "Love")
+    assert likes == [("ada", item, "like", 5.0) for item in LOVE[:3]]
+    assert [item.item_id for item in story.liked] == LOVE[:3]
+    assert (story.share_before, story.share_after) == (0.0, 0.5)
+
+
+def test_likes_that_are_never_learned_end_the_story(likes: list[Any]) -> None:
+    """The demo would wait for ever."""
+    rows = dataset_factory([*all_liked("a"), *all_liked("b"), ("ada", "other", 1)])
+    client: Any = Client(looks=10**9)
+    with pytest.raises(SetupError, match=r"the likes are not in the weights after 60 s; is the learner up?"):
+        tell_story(client, KafkaSettings(), TopicSettings(), rows, "like", None)
+
+
+def test_an_empty_list_has_no_share() -> None:
+    """A division by zero at the very end of the demo."""
+    assert module.genre_share({"items": []}, "War") == 0
