@@ -7,7 +7,7 @@ next offset is not known is sought, from the store, before anything more is fetc
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -67,6 +67,10 @@ class LogPositions(Protocol):
     @property
     def topic(self) -> str:
         """The topic whose records come in chunks."""
+
+    @property
+    def held(self) -> Set[int]:
+        """Partitions that are held now."""
 
     async def place(self, bounds: Mapping[int, Bounds]) -> Mapping[int, int]:
         """Next offset of each assigned partition, which `bounds` holds all of."""
@@ -172,7 +176,8 @@ class ChunkConsumer(driver.Consumer):
         positions = self.transport.positions
         mine = {tp for tp in self.assignment() if tp.topic == positions.topic}
         astray = {tp for tp in mine if tp not in self._next} | (self._astray & mine)
-        if not self.flow_active or not astray:
+        lost = positions.held - {tp.partition for tp in mine}
+        if not self.flow_active or not (astray or lost):
             return
         self._astray.clear()
         self._next = {tp: offset for tp, offset in self._next.items() if tp in mine - astray}
@@ -186,6 +191,8 @@ class ChunkConsumer(driver.Consumer):
         self._next.update(wanted)
 
     async def _bounds(self, tps: set[TP]) -> dict[int, Bounds]:
+        if not tps:
+            return {}
         earliest = await self.earliest_offsets(*tps)
         end = await self.highwaters(*tps)
         refused, self._refused = self._refused, set()

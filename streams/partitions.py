@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,11 @@ class Partitions:
     def topic(self) -> str:
         """The topic whose partitions these are."""
         return self._topics.events
+
+    @property
+    def held(self) -> Set[int]:
+        """Partitions that are held now."""
+        return self._held.keys()
 
     @property
     def stores(self) -> Mapping[int, SequenceStore]:

@@ -101,5 +101,6 @@ class Watchdog:
             found = await asyncio.to_thread(describe_topic, self._kafka, self._partitions.topic)
         except SetupError:
             return
-        if found is not None and found.topic_id != self._partitions.description.topic_id:
+        known = self._partitions.description.topic_id
+        if found is not None and known and found.topic_id != known:
             exit_now(f"topic {self._partitions.topic} was made anew and no partition of it came to this worker")

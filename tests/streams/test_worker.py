@@ -224,6 +224,21 @@ def test_two_workers_share_the_partitions(broker: Broker, tmp_path: Path) -> Non
     assert_ranges(read_samples(kafka, topics), users, positions)
 
 
+def test_a_worker_that_loses_all_partitions_lets_their_state_go(tansu: Broker, tmp_path: Path) -> None:
+    """The new owner waits for a state folder that the former one holds for ever."""
+    kafka, topics = fresh_topics(tansu, num_partitions=1)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    send_events(kafka, topics, make_events(8, 50))
+    with WorkerThread(kafka, topics, store) as first:
+        wait_until("records applied", lambda: first.settled(50, 1))
+        with WorkerThread(kafka, topics, store) as second:
+            both = (first, second)
+            wait_until("second is in the group", lambda: second.state().get("partitions") is not None, 30)
+            send_events(kafka, topics, make_events(9, 50))
+            wait_until("one of them applies", lambda: any(worker.settled(100, 1) for worker in both), 60)
+            wait_until("the other holds none", lambda: any(worker.settled(0, 0) for worker in both), 60)
+
+
 def test_a_worker_process_ends_cleanly_on_sigterm(tansu: Broker, tmp_path: Path) -> None:
     """The supervisor takes a stop for a crash."""
     kafka, topics = fresh_topics(tansu)

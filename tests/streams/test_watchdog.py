@@ -1,0 +1,118 @@
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from storage.errors import SetupError
+from streams.chunks import ChunkConsumer
+from streams.kafka_settings import KafkaSettings
+from streams.partitions import Partitions
+from streams.topics import TopicDescription
+from streams.watchdog import Watchdog
+
+
+class Consumer:
+    """Stands for the consumer of one partition."""
+
+    def __init__(self) -> None:
+        self.lives = True
+        self.position_or_error: int | Exception = 5
+        self.end = 5
+        self.assigned: set[object] = {"a partition"}
+
+    def in_group(self) -> bool:
+        return self.lives
+
+    def assignment(self) -> set[object]:
+        return self.assigned
+
+    def highwater(self, _: object) -> int:
+        return self.end
+
+    async def position(self, _: object) -> int:
+        if isinstance(self.position_or_error, Exception):
+            raise self.position_or_error
+        return self.position_or_error
+
+
+class Ended(BaseException):
+    """Instead of the end of the process."""
+
+
+@pytest.fixture
+def consumer(monkeypatch: pytest.MonkeyPatch) -> Consumer:
+    def exit_now(reason: str, error: BaseException | None = None) -> None:
+        raise Ended(reason)
+
+    monkeypatch.setattr("streams.watchdog.exit_now", exit_now)
+    return Consumer()
+
+
+def _look(consumer: Consumer, *times: float, stores: Any = (0,), topic_id: str = "t") -> None:
+    partitions = SimpleNamespace(
+        stores=dict.fromkeys(stores),
+        topic="events",
+        next_offset=lambda _: 5,
+        description=TopicDescription(topic_id=topic_id, num_partitions=1),
+    )
+    watchdog = Watchdog(cast("ChunkConsumer", consumer), cast("Partitions", partitions), KafkaSettings(), 60.0)
+
+    async def look() -> None:
+        for now in times:
+            await watchdog.check(now)
+
+    asyncio.run(look())
+
+
+def test_waiting_records_that_are_not_applied_end_the_process(consumer: Consumer) -> None:
+    """Faust's consumer stops without a word, and the worker looks well for ever."""
+    consumer.end = 6
+    _look(consumer, 0, 59)
+    with pytest.raises(Ended, match="no record of partition 0 was applied for 60 s"):
+        _look(consumer, 0, 59, 60)
+
+
+def test_a_transaction_marker_at_the_end_is_no_waiting_record(consumer: Consumer) -> None:
+    """A marker is no record: the applied offset stays one short of the end for ever."""
+    consumer.end = 6
+    consumer.position_or_error = 6
+    _look(consumer, 0, 1000)
+
+
+def test_a_broker_that_is_away_does_not_end_the_process(consumer: Consumer) -> None:
+    consumer.end = 6
+    consumer.position_or_error = TimeoutError()
+    _look(consumer, 0, 1000)
+
+
+def test_a_consumer_that_left_its_group_ends_the_process(consumer: Consumer) -> None:
+    consumer.lives = False
+    with pytest.raises(Ended, match="left its group"):
+        _look(consumer, 0)
+
+
+def test_a_topic_made_anew_under_an_idle_worker_ends_the_process(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka loses all partitions of a topic that is deleted and made again, and idles."""
+    consumer.assigned = set()
+    found: list[TopicDescription | None] = [TopicDescription(topic_id="t", num_partitions=1)]
+    monkeypatch.setattr("streams.watchdog.describe_topic", lambda *_: found[0])
+    _look(consumer, 0, 60, stores=())
+    found[0] = None
+    _look(consumer, 0, 60, stores=())
+    found[0] = TopicDescription(topic_id="new", num_partitions=1)
+    _look(consumer, 0, 59, stores=())
+    _look(consumer, 0, 60, stores=(), topic_id="")
+    with pytest.raises(Ended, match="topic events was made anew"):
+        _look(consumer, 0, 60, stores=())
+
+
+def test_an_idle_worker_waits_for_its_broker(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise SetupError("no answer")
+
+    consumer.assigned = set()
+    monkeypatch.setattr("streams.watchdog.describe_topic", unreachable)
+    _look(consumer, 0, 60, 120, stores=())
