@@ -45,7 +45,9 @@ def run_replay(
     pace = Pace(rate=rate, least=rate, most=rate) if rate else Pace()
     try:
         publish_items(kafka, topics, dataset.items)
-        with EventProducer(kafka.bootstrap_servers, topic=topics.events) as producer:
+        with EventProducer(
+            kafka.bootstrap_servers, topic=topics.events, connect_seconds=kafka.connect_seconds
+        ) as producer:
             slip = BrokenSlipper(kafka, topics, broken, len(dataset))
             report = Progress(progress, producer, len(dataset), slip)
             replay(
