@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from deploy.json_file import write_json
 from deploy.serve_settings import ServeSettings
 from deploy.settings import LayeredConfig, environment, read_layers
 from model.settings import LearnSettings, ModelSettings
@@ -229,7 +230,7 @@ def verify(
 
     report = verify_all(kafka, topics, store, serve.worker_urls, snapshots)
     figures = asdict(report)
-    _write_json(json, figures)
+    write_json(json, figures)
     for name, value in figures.items():
         _say(f"{name:24} {value}")
     return 0 if report.is_exact else 1
@@ -279,7 +280,7 @@ def prequential(
 
     dataset = load_dataset(data, cache=cache, folder=data_folder, columns=_pairs(columns), say=_say).head(limit)
     figures = evaluate_prequential(dataset, model, learn, freeze_after=freeze_after, ranks=ranks)
-    _write_json(json, figures)
+    write_json(json, figures)
     return 0
 
 
@@ -317,11 +318,6 @@ def _pairs(text: str) -> dict[str, str]:
 
 def _say(line: str) -> None:
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _write_json(path: Path | None, figures: Any) -> None:
-    if path is not None:
-        path.write_text(json_module.dumps(figures, indent=2) + "\n")
 
 
 def _log_to_stderr() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from deploy.broker import broker_command, free_port, port_is_free
 from deploy.client import ServerClient
 from deploy.figures import get_json, scrape
+from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
 from deploy.pages import recommendation_table
 from deploy.settings import Settings, dump_settings
@@ -80,8 +81,7 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
         report = demo.verify()
         summary = demo.summary(report, story, time.monotonic() - started)
         demo.show(summary)
-        if options.json:
-            options.json.write_text(json.dumps(summary, indent=2) + "\n")
+        write_json(options.json, summary)
         if options.forever:
             demo.stay()
     except KeyboardInterrupt:
@@ -142,12 +142,15 @@ class Demo:
 
     def tell(self) -> Story | None:
         """Like three items of one genre for a user, and show the list before and after."""
-        if not any(item.categories for item in self.dataset.items.values()):
-            return None
         names = self.dataset.action_names
         action = "like" if "like" in names else names[0]
         value = 5.0 if action == "like" else None
         story = tell_story(self.client, self.settings.kafka, self.settings.topics, self.dataset, action, value)
+        if story is None:
+            self._say(
+                "\nno genre comes in runs here: no story to tell (--items FILE gives titles and categories)"
+            )
+            return None
         titles = ", ".join(item.title for item in story.liked)
         self.console.print()
         self.console.print(recommendation_table(story.before, f"User {story.user_id} is recommended"))

@@ -5,12 +5,13 @@ project reads the environment.
 """
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from cyclopts import App, ArgumentCollection, Token
 
@@ -58,31 +59,31 @@ class Layer:
     source: str
 
 
-def setting_names(tree: type = Settings, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings.
+def setting_types(tree: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and type of every setting.
 
-    >>> "kafka.group" in setting_names()
-    True
+    >>> dict(setting_types())["kafka.group"]
+    <class 'str'>
     """
     hints = get_type_hints(tree)
     for part in fields(tree):
         if is_dataclass(hints[part.name]):
-            yield from setting_names(hints[part.name], f"{prefix}{part.name}.")
+            yield from setting_types(hints[part.name], f"{prefix}{part.name}.")
         else:
-            yield prefix + part.name
+            yield prefix + part.name, hints[part.name]
 
 
 def read_layers(file: Path | None, environ: Mapping[str, str]) -> dict[str, Layer]:
     """Settings from the file, overlaid with those from the environment; raises `ValueError` for an unknown key."""
     path = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     layers = _file_layers(path) if path else {}
-    by_variable = {PREFIX + name.replace(".", "_").upper(): name for name in setting_names()}
+    by_variable = {PREFIX + name.replace(".", "_").upper(): (name, kind) for name, kind in setting_types()}
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
-            name = by_variable.get(variable)
-            if name is None:
+            if variable not in by_variable:
                 raise ValueError(_unknown(variable, "environment variable", list(by_variable)))
-            layers[name] = Layer(tuple(text.split(",")) if "," in text else (text,), variable)
+            name, kind = by_variable[variable]
+            layers[name] = Layer(tuple(text.split(",")) if get_origin(kind) is tuple else (text,), variable)
     if "store.actions" in layers and "model.actions" not in layers:
         layers["model.actions"] = layers["store.actions"]
     return layers
@@ -127,7 +128,7 @@ def _file_layers(path: Path) -> dict[str, Layer]:
         tree = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"cannot read settings from {path}: {error}") from error
-    known = list(setting_names())
+    known = list(dict(setting_types()))
     layers = {}
     for name, value in _flatten(tree):
         if name not in known:
@@ -159,4 +160,5 @@ def _toml(value: object) -> str:
         return _text(value)
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    # TOML's strings are JSON's, but for DEL.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

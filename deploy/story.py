@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.client import ServerClient, send_action
+from deploy.genres import genre_runs
 from storage.errors import SetupError
 from streams.dataset import Dataset
 from streams.items import Item
@@ -18,8 +19,8 @@ LIST_LENGTH = 10
 NUM_LIKES = 3
 NEW_WEIGHTS_SECONDS = 60.0
 """How long the likes may take into the weights that answer."""
-MIN_ITEMS = 20
-"""A genre is told of only if it has so many items."""
+RARE_SHARE = 0.2
+"""A genre of at most this share of a list is rare in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,22 +61,22 @@ def pick_user(dataset: Dataset) -> str:
     return next(user for user in reversed(dataset.user_ids) if counts[user] <= middling)
 
 
-def pick_genre(before: Mapping[str, Any], dataset: Dataset, user_id: str, action: str) -> tuple[str, list[Item]]:
-    """A genre that is rare in the list, and its items that bear the action most and that the user has not met."""
-    bit = 1 << dataset.action_names.index(action)
-    liked = Counter(item for item, mask in zip(dataset.item_ids, dataset.actions.tolist(), strict=True) if mask & bit)
+def pick_genre(before: Mapping[str, Any], dataset: Dataset, user_id: str, action: str) -> tuple[str, list[Item]] | None:
+    """A genre that is rare in the list and comes in long runs, and items liked in its runs that the user has not met.
+
+    None where the stream has no runs of a genre.
+    """
     met = {item for item, user in zip(dataset.item_ids, dataset.user_ids, strict=True) if user == user_id}
-    by_genre: dict[str, list[Item]] = {}
-    for item_id, _ in liked.most_common():
-        item = dataset.items.get(item_id)
-        if item is not None and item_id not in met:
-            for genre in item.categories:
-                by_genre.setdefault(genre, []).append(item)
-    told = {genre: items for genre, items in by_genre.items() if len(items) >= MIN_ITEMS}
+    told: dict[str, list[Item]] = {}
+    runs = genre_runs(dataset, action)
+    for genre in sorted(runs):
+        liked = [item_id for item_id, count in runs[genre].liked.most_common() if count and item_id not in met]
+        if len(liked) >= NUM_LIKES:
+            told[genre] = [dataset.items[item_id] for item_id in liked[:NUM_LIKES]]
     if not told:
-        raise SetupError("no category has enough items to tell of; give titles and categories with --items FILE")
-    genre = min(told, key=lambda name: (genre_share(before, name), -len(told[name])))
-    return genre, told[genre][:NUM_LIKES]
+        return None
+    genre = max(told, key=lambda name: (genre_share(before, name) <= RARE_SHARE, runs[name].rate))
+    return genre, told[genre]
 
 
 def tell_story(
@@ -85,11 +86,17 @@ def tell_story(
     dataset: Dataset,
     action: str,
     value: float | None,
-) -> Story:
-    """Show a list, like three items of one genre, wait for weights that learned it, show the list again."""
+) -> Story | None:
+    """Show a list, like three items of one genre, wait for weights that learned it, show the list again.
+
+    None where there is no genre to tell of. Raises `SetupError` where a process does not answer.
+    """
     user_id = pick_user(dataset)
     before = client.recommend(user_id, LIST_LENGTH)
-    genre, items = pick_genre(before, dataset, user_id, action)
+    picked = pick_genre(before, dataset, user_id, action)
+    if picked is None:
+        return None
+    genre, items = picked
     partitions = {}
     for item in items:
         sequence = send_action(client, kafka, topics, user_id, item.item_id, action, value)

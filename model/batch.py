@@ -89,9 +89,6 @@ def check_sequences(sequences: Sequence[UserSequence]) -> None:
                 f"a user must come once in a batch, got {sequence.user_id[:64]!r} twice: merge the rows first"
             )
         users.add(sequence.user_id)
-        lengths = {
-            len(getattr(sequence, name))
-            for name in ("item_ids", "ts_ms", "actions", "groups", "new", "order")
-        }
+        lengths = {len(getattr(sequence, name)) for name in ("item_ids", "ts_ms", "actions", "groups", "new", "order")}
         if len(lengths) != 1:
             raise ValueError(f"columns of a sequence must have one length, got {sorted(lengths)}")

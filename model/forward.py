@@ -57,9 +57,7 @@ def encode_new(network: Network, leaf: Leaf, windows: Sequence[Window]) -> NewOu
     return NewOutputs(torch.cat(queries)[order], torch.cat(targets)[order], torch.cat(items)[order])
 
 
-def encode_replay(
-    network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]
-) -> tuple[Tensor, Tensor]:
+def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]) -> tuple[Tensor, Tensor]:
     """Queries [P, D] for every action of past sequences and the rows [P] that they are to find."""
     device = leaf.value_UD.device
     queries, rows = [], []

@@ -18,9 +18,7 @@ class ItemTable:
     whole table is made (VOCABULARY.md, section 3: 8 ms against 1,361 ms for a dense AdamW over a million rows).
     """
 
-    def __init__(
-        self, dim: int, capacity: int, rate: float, generator: torch.Generator, device: torch.device
-    ) -> None:
+    def __init__(self, dim: int, capacity: int, rate: float, generator: torch.Generator, device: torch.device) -> None:
         self.rate = rate
         self.generator = generator
         self.rows: dict[str, int] = {}
@@ -71,8 +69,7 @@ class ItemTable:
     def load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
         """Take over the rows of a `state`."""
         self.rows = {
-            item_id: row
-            for row, item_id in enumerate(unpack_ids(model["items.id_bytes"], model["items.id_ends"]))
+            item_id: row for row, item_id in enumerate(unpack_ids(model["items.id_bytes"], model["items.id_ends"]))
         }
         while len(self.weight) < len(self.rows):
             self._grow(2 * len(self.weight))

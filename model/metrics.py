@@ -44,9 +44,7 @@ class BinaryFigures:
         self.sums[1] += np.count_nonzero(~finite)
         logits, labels = logits[finite], labels[finite]
         place = (np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT) + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
-        np.add.at(
-            self.histogram, (labels.astype(np.int64), np.minimum(place.astype(np.int64), _NUM_BINS - 1)), 1
-        )
+        np.add.at(self.histogram, (labels.astype(np.int64), np.minimum(place.astype(np.int64), _NUM_BINS - 1)), 1)
         self.sums[0] += np.logaddexp(0, np.where(labels, -logits, logits)).sum()
 
     def auc(self) -> float:

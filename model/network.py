@@ -73,9 +73,7 @@ class Network(nn.Module):
 
 def dense_arrays(network: Network) -> dict[str, np.ndarray]:
     """Copies of all dense weights as float32, by name."""
-    return {
-        f"dense.{name}": value.detach().cpu().numpy().copy() for name, value in network.named_parameters()
-    }
+    return {f"dense.{name}": value.detach().cpu().numpy().copy() for name, value in network.named_parameters()}
 
 
 def load_dense(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
@@ -84,8 +82,6 @@ def load_dense(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
         array = arrays.get(f"dense.{name}")
         if array is None or array.shape != tuple(parameter.shape):
             got = "nothing" if array is None else array.shape
-            raise ValueError(
-                f"dense.{name} must have shape {tuple(parameter.shape)}, got {got}: other model settings?"
-            )
+            raise ValueError(f"dense.{name} must have shape {tuple(parameter.shape)}, got {got}: other model settings?")
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(array))

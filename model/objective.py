@@ -42,9 +42,7 @@ class Pass:
 class Objective:
     """Retrieval and ranking over one backbone and one item table."""
 
-    def __init__(
-        self, settings: ModelSettings, network: Network, table: ItemTable, generator: torch.Generator
-    ) -> None:
+    def __init__(self, settings: ModelSettings, network: Network, table: ItemTable, generator: torch.Generator) -> None:
         self._settings = settings
         self._network = network
         self._table = table
@@ -77,20 +75,30 @@ class Objective:
     def action_logits(self, pass_: Pass) -> Tensor:
         """Log odds of each action type for each new event, [E, A]."""
         outputs = pass_.outputs
-        logits_EA: Tensor = self._network.ranking(
-            pad_to_tile(outputs.target_ED), pad_to_tile(outputs.item_ED)
-        )
+        logits_EA: Tensor = self._network.ranking(pad_to_tile(outputs.target_ED), pad_to_tile(outputs.item_ED))
         return logits_EA[: len(pass_.events)]
 
-    def retrieval_loss(self, pass_: Pass, past: Sequence[EncodedSequence], popularity: Popularity) -> Tensor:
-        """Mean over new targets plus mean over replayed ones; the temperature is learned from new ones alone."""
+    def retrieval_loss(
+        self,
+        pass_: Pass,
+        past: Sequence[EncodedSequence],
+        popularity: Popularity,
+        candidates_QI: npt.NDArray[np.bool_],
+    ) -> Tensor:
+        """Mean over new targets plus mean over replayed ones; the temperature is learned from new ones alone.
+
+        What is no candidate of a new target, as the user has acted on it or the stream brought it later, is no
+        competitor in its softmax either: serving filters it, so nothing is to be learned from it.
+        """
         device = pass_.query_QD.device
         target_Q = torch.from_numpy(pass_.events.rows[pass_.events.is_target]).to(device)
         temperature = self._network.retrieval.temperature()
         loss = pass_.query_QD.sum() * 0
         if len(target_Q):
             query_QD = pass_.query_QD[: len(target_Q)]
-            loss = loss + self._softmax(pass_, query_QD, target_Q, temperature, popularity)
+            barred_QI = torch.from_numpy(~candidates_QI).to(device)
+            barred_QI[torch.arange(len(target_Q)), target_Q] = False
+            loss = loss + self._softmax(pass_, query_QD, target_Q, temperature, popularity, barred_QI)
         if past:
             # What is replayed fits better than what is new: it would make the softmax too sure of itself.
             past_PD, past_P = encode_replay(self._network, pass_.leaf, past)
@@ -103,12 +111,20 @@ class Objective:
         return action_loss(logits_EA, actions_E).mean()
 
     def _softmax(
-        self, pass_: Pass, query_QD: Tensor, target_Q: Tensor, temperature: Tensor, popularity: Popularity
+        self,
+        pass_: Pass,
+        query_QD: Tensor,
+        target_Q: Tensor,
+        temperature: Tensor,
+        popularity: Popularity,
+        barred_QI: Tensor | None = None,
     ) -> Tensor:
         """Mean loss of targets; sampled negatives are every target, as popular as it is, and uniform draws."""
         retrieval, num_rows = self._network.retrieval, len(self._table)
         if pass_.exact:
             logits_QI = retrieval.cosines(query_QD, pass_.leaf.value_UD[:num_rows]) / temperature
+            if barred_QI is not None:
+                logits_QI = logits_QI.masked_fill(barred_QI[:, :num_rows], -torch.inf)
             return exact_softmax(logits_QI, target_Q).mean()
         sample_S = torch.cat([target_Q, pass_.drawn_S])
         counts = torch.from_numpy(popularity.counts(num_rows)).to(query_QD.device)
@@ -118,6 +134,8 @@ class Objective:
         logits_QS = retrieval.cosines(query_QD, item_SD) / temperature
         own_Q = logits_QS.diagonal()
         hit_QS = sample_S == target_Q.unsqueeze(-1)
+        if barred_QI is not None:
+            hit_QS = hit_QS | barred_QI[:, sample_S]
         return sampled_softmax(own_Q, logits_QS, expected_S.log().float(), hit_QS).mean()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from model.batch import NewEvents, encode_sequence, order_events
@@ -64,19 +65,13 @@ class OnlineLearner:
         self._network = Network(model_settings)
         self._network.reset(self._generators["rows"], self._generators["dropout"])
         self._network.to(device)
-        self._optimizer = DenseOptimizer(
-            self._network, learn_settings.dense_rate, learn_settings.max_gradient_norm
-        )
+        self._optimizer = DenseOptimizer(self._network, learn_settings.dense_rate, learn_settings.max_gradient_norm)
         capacity = -(-model_settings.initial_capacity // COLUMN_TILE) * COLUMN_TILE
-        self._table = ItemTable(
-            model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device
-        )
+        self._table = ItemTable(model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device)
         self._objective = Objective(model_settings, self._network, self._table, self._generators["negatives"])
         self._candidates = Candidates()
         self._popularity = Popularity()
-        self._replay = ReplayBuffer(
-            learn_settings.replay_users, model_settings.window - 1, learn_settings.seed
-        )
+        self._replay = ReplayBuffer(learn_settings.replay_users, model_settings.window - 1, learn_settings.seed)
 
     @property
     def num_items(self) -> int:
@@ -94,17 +89,17 @@ class OnlineLearner:
         if len(events) == 0:
             return _report(events, _no_targets())
         past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
-        windows = [
-            window for sequence in encoded for window in cut_windows(sequence, self.model_settings.window)
-        ]
+        windows = [window for sequence in encoded for window in cut_windows(sequence, self.model_settings.window)]
         windows.sort(key=lambda window: int(window.sequence.place[window.targets[0]]))
         self._network.train(not self.frozen)
         with torch.set_grad_enabled(not self.frozen):
             pass_ = self._objective.forward(events, windows, past)
             logits_EA = self._objective.action_logits(pass_)
-        targets = self._score(pass_, encoded)
+        targets, candidates_QI = self._score(pass_, encoded)
         self._count(events, targets, logits_EA[:, self.model_settings.positive_index].detach().cpu().numpy())
-        report = _report(events, targets) if self.frozen else self._learn(pass_, logits_EA, past, targets)
+        report = (
+            _report(events, targets) if self.frozen else self._learn(pass_, logits_EA, past, targets, candidates_QI)
+        )
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
         return report
@@ -176,10 +171,14 @@ class OnlineLearner:
         ]
         return events, encoded
 
-    def _score(self, pass_: Pass, encoded: Sequence[EncodedSequence]) -> Targets:
-        """Rank every retrieval target by the model and by popularity, a tile of queries at a time."""
+    def _score(self, pass_: Pass, encoded: Sequence[EncodedSequence]) -> tuple[Targets, npt.NDArray[np.bool_]]:
+        """Rank every retrieval target by the model and by popularity, a tile of queries at a time.
+
+        Returns the candidates of each target, too, [Q, I].
+        """
         events = pass_.events.select(pass_.events.is_target)
         parts = []
+        candidates = [np.zeros((0, self._objective.num_columns), np.bool_)]
         for start in range(0, len(events), TILE):
             tile = events.select(slice(start, start + TILE))
             scores_QI = self._objective.scores(pass_, slice(start, start + TILE))
@@ -190,6 +189,7 @@ class OnlineLearner:
             self._popularity.update(tile.rows)
             positive_Q = (tile.actions >> self.model_settings.positive_index) & 1 == 1
             ranks_Q = candidate_ranks(scores_QI[: len(tile)], tile.rows, candidates_QI)
+            candidates.append(candidates_QI)
             parts.append(
                 Targets(
                     numbers=tile.numbers,
@@ -199,7 +199,7 @@ class OnlineLearner:
                     repeat=repeat_Q,
                 )
             )
-        return join_targets(parts)
+        return join_targets(parts), np.concatenate(candidates)
 
     def _count(self, events: NewEvents, targets: Targets, logits_E: np.ndarray) -> None:
         first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
@@ -210,10 +210,15 @@ class OnlineLearner:
         self.meter.advance(self.num_events)
 
     def _learn(
-        self, pass_: Pass, logits_EA: torch.Tensor, past: Sequence[EncodedSequence], targets: Targets
+        self,
+        pass_: Pass,
+        logits_EA: torch.Tensor,
+        past: Sequence[EncodedSequence],
+        targets: Targets,
+        candidates_QI: npt.NDArray[np.bool_],
     ) -> StepReport:
         """One step on rows and dense weights; none at all where a loss or a gradient is not finite."""
-        retrieval = self._objective.retrieval_loss(pass_, past, self._popularity)
+        retrieval = self._objective.retrieval_loss(pass_, past, self._popularity, candidates_QI)
         ranking = self._objective.ranking_loss(pass_, logits_EA)
         self._optimizer.clear()
         torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)

@@ -16,9 +16,7 @@ class DenseOptimizer:
     def __init__(self, network: Network, rate: float, max_norm: float) -> None:
         self._named = dict(network.named_parameters())
         self._max_norm = max_norm
-        self._adam = torch.optim.AdamW(
-            self._named.values(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        )
+        self._adam = torch.optim.AdamW(self._named.values(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
     def clear(self) -> None:
         """Forget gradients."""

@@ -126,9 +126,7 @@ class PrequentialMeter:
             np.add.at(self._bins[series], place[chosen], gains[chosen])
         self._non_finite += int(np.count_nonzero(np.isnan(ranks)))
 
-    def update_labels(
-        self, numbers: npt.NDArray[np.int64], logits: Floats, labels: npt.NDArray[np.bool_]
-    ) -> None:
+    def update_labels(self, numbers: npt.NDArray[np.int64], logits: Floats, labels: npt.NDArray[np.bool_]) -> None:
         """Count predicted log odds of the positive action and whether it came."""
         counted = numbers >= self.count_from
         self._binary.update(logits[counted], labels[counted])
@@ -197,9 +195,7 @@ def _figures(sums: Floats) -> SeriesFigures:
             popularity_ndcg=nan,
             popularity_mrr=nan,
         )
-    hit, ndcg, mrr, _, popularity_hit, popularity_ndcg, popularity_mrr = (
-        float(value) for value in sums[1:] / events
-    )
+    hit, ndcg, mrr, _, popularity_hit, popularity_ndcg, popularity_mrr = (float(value) for value in sums[1:] / events)
     return SeriesFigures(
         events=int(events),
         hit_rate=hit,

@@ -19,9 +19,7 @@ from model.windows import WindowBatch, geometry, history_span
 class Recommender:
     """Pure inference on the CPU; nothing that it is asked changes it, so that threads may share it."""
 
-    def __init__(
-        self, settings: ModelSettings, network: Network, item_ids: list[str], weight: Tensor
-    ) -> None:
+    def __init__(self, settings: ModelSettings, network: Network, item_ids: list[str], weight: Tensor) -> None:
         self.settings = settings
         self._network = network.eval()
         self._item_ids = item_ids
@@ -38,9 +36,7 @@ class Recommender:
         item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
         weight = arrays["items.weight"]
         if weight.shape != (len(item_ids), settings.dim):
-            raise ValueError(
-                f"items.weight must have shape {(len(item_ids), settings.dim)}, got {weight.shape}"
-            )
+            raise ValueError(f"items.weight must have shape {(len(item_ids), settings.dim)}, got {weight.shape}")
         return cls(settings, network, item_ids, torch.from_numpy(weight.copy()))
 
     @property
@@ -91,9 +87,7 @@ class Recommender:
         encoded: Tensor = self._network(item_BRD, batch)
         return encoded
 
-    def _window(
-        self, sequence: UserSequence, now_ms: int, target_rows: np.ndarray
-    ) -> tuple[WindowBatch, int]:
+    def _window(self, sequence: UserSequence, now_ms: int, target_rows: np.ndarray) -> tuple[WindowBatch, int]:
         """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
         start, length = history_span(len(sequence.item_ids), self.settings.window)
         count, num_targets = len(sequence.item_ids) - start, -(-len(target_rows) // TILE) * TILE
@@ -104,9 +98,7 @@ class Recommender:
         actions, times = np.full((1, length), -1), np.zeros((1, length), np.int64)
         queries = np.full((1, length + num_targets), now_ms // 1_000)
         seconds = sequence.ts_ms[start:] // 1_000
-        rows[0, 1 : count + 1] = [
-            self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]
-        ]
+        rows[0, 1 : count + 1] = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]]
         has_item[0, 1 : count + 1] = has_item[0, length : length + len(target_rows)] = 1
         actions[0, 1 : count + 1] = sequence.actions[start:]
         times[0, 1 : count + 1] = seconds

@@ -105,9 +105,7 @@ def _newest(sequence: EncodedSequence, num_events: int) -> EncodedSequence:
     )
 
 
-def _context(
-    rows: np.ndarray, seconds: np.ndarray, actions: np.ndarray, group_starts: np.ndarray
-) -> EncodedSequence:
+def _context(rows: np.ndarray, seconds: np.ndarray, actions: np.ndarray, group_starts: np.ndarray) -> EncodedSequence:
     nothing = np.zeros_like(rows)
     return EncodedSequence(
         rows=rows, seconds=seconds, actions=actions, group_starts=group_starts, new=nothing, place=nothing - 1

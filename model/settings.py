@@ -43,13 +43,9 @@ class ModelSettings:
         _require(1 <= len(self.actions) <= 31, "actions", "1 to 31 names", self.actions)
         _require(len(set(self.actions)) == len(self.actions), "actions", "distinct", self.actions)
         allowed = ("", *self.actions)
-        _require(
-            self.positive_action in allowed, "positive_action", f"one of {allowed}", self.positive_action
-        )
+        _require(self.positive_action in allowed, "positive_action", f"one of {allowed}", self.positive_action)
         _require(self.num_heads >= 1, "num_heads", ">= 1", self.num_heads)
-        _require(
-            self.dim >= 8 and self.dim % self.num_heads == 0, "dim", "a multiple of num_heads, >= 8", self.dim
-        )
+        _require(self.dim >= 8 and self.dim % self.num_heads == 0, "dim", "a multiple of num_heads, >= 8", self.dim)
         _require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
         allowed_window = f"a multiple of {TILE}"
         _require(self.window >= TILE and self.window % TILE == 0, "window", allowed_window, self.window)

@@ -166,9 +166,7 @@ def geometry(times_BL: Integers, queries_BR: Integers, last_BT: Integers, device
     length = times_BL.shape[1]
     key_L = torch.arange(length, device=device)
     last_BR = torch.cat([key_L.expand(len(last_BT), -1), torch.from_numpy(last_BT).to(device)], 1)
-    step_BR = torch.cat(
-        [torch.zeros(length, dtype=torch.int64), torch.ones(last_BT.shape[1], dtype=torch.int64)]
-    )
+    step_BR = torch.cat([torch.zeros(length, dtype=torch.int64), torch.ones(last_BT.shape[1], dtype=torch.int64)])
     distance_BRL = (last_BR + step_BR.to(device)).unsqueeze(-1) - key_L
     elapsed_BRL = torch.from_numpy(queries_BR).to(device).unsqueeze(-1) - torch.from_numpy(times_BL).to(
         device

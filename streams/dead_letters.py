@@ -58,9 +58,7 @@ class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Log epoch, partition and offset: equal where one dead letter was sent twice."""
 
 
-def dead_letter_headers(
-    topic: str, partition: int, key: OutboxKey, refused: Refused
-) -> list[tuple[str, bytes]]:
+def dead_letter_headers(topic: str, partition: int, key: OutboxKey, refused: Refused) -> list[tuple[str, bytes]]:
     """Headers of a refused record's dead letter."""
     epoch, offset = unpack_position(key.position)
     headers = {
@@ -125,9 +123,7 @@ def list_dead_letters(
     return sorted(unique.values(), key=lambda letter: (letter.kafka_ms, letter.letter_id))[-limit:]
 
 
-def _newest(
-    consumer: Any, partitions: list[Any], limit: int, wait_seconds: float
-) -> Iterator[DeadLetterRecord]:
+def _newest(consumer: Any, partitions: list[Any], limit: int, wait_seconds: float) -> Iterator[DeadLetterRecord]:
     consumer.assign(partitions)
     earliest = consumer.beginning_offsets(partitions)
     end = consumer.end_offsets(partitions)

@@ -48,7 +48,7 @@ def decode_item(key: bytes | None, value: bytes) -> Item:
         raise InvalidItemError(f"value must be at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
     try:
         item = _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidItemError(str(error)) from error
     for name in (item.item_id, *item.categories):
         size = len(name.encode("utf-8", "surrogatepass"))

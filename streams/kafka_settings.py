@@ -23,9 +23,7 @@ class KafkaSettings:
         for address in self.bootstrap_servers:
             match = _ADDRESS.match(address)
             if not match or not 1 <= int(match[2]) <= 65535:
-                raise ValueError(
-                    f"bootstrap_servers must be host:port with a port of 1 to 65535, got {address!r}"
-                )
+                raise ValueError(f"bootstrap_servers must be host:port with a port of 1 to 65535, got {address!r}")
         if not self.group.strip():
             raise ValueError(f"group must not be blank, got {self.group!r}")
         if not self.connect_seconds > 0:

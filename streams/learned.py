@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from model.item_table import pack_ids, unpack_ids
 from streams.samples import Sample
-from streams.text import pack_strings, unpack_strings
 
 _COLUMNS = ("position", "records", "gaps", "overlaps")
 
@@ -41,12 +41,15 @@ class LearnedRanges:
         """Arrays for the trainer's file."""
         table = np.array(list(self._users.values()), dtype=np.int64).reshape(-1, len(_COLUMNS))
         arrays = {f"learned.{name}": table[:, place].copy() for place, name in enumerate(_COLUMNS)}
-        return arrays | pack_strings("learned.user", self._users)
+        id_bytes, id_ends = pack_ids(list(self._users))
+        return arrays | {"learned.user_bytes": id_bytes, "learned.user_ends": id_ends}
 
     @classmethod
     def restore(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Read back what `state` gave."""
         ranges = cls()
         table = np.stack([arrays[f"learned.{name}"] for name in _COLUMNS], axis=1)
-        ranges._users = dict(zip(unpack_strings("learned.user", arrays), table.tolist(), strict=True))
+        ranges._users = dict(
+            zip(unpack_ids(arrays["learned.user_bytes"], arrays["learned.user_ends"]), table.tolist(), strict=True)
+        )
         return ranges

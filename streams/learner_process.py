@@ -5,7 +5,7 @@ import signal
 from types import FrameType
 
 from kafka import KafkaConsumer  # type: ignore[import-untyped]  # kafka-python ships no types
-from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
+from kafka.errors import KafkaError, OffsetOutOfRangeError  # type: ignore[import-untyped]  # as above
 
 from model.settings import LearnSettings, ModelSettings
 from storage.errors import SetupError
@@ -46,6 +46,11 @@ def run_learner(
     _stop_on_signals(process)
     try:
         process.run()
+    except OffsetOutOfRangeError as error:
+        raise SetupError(
+            f"samples that were not learned yet have expired from {topics.samples} ({error}): "
+            "raise topics.samples_retention_days, and begin anew with another snapshots.url"
+        ) from error
     finally:
         process.consumer.close()
     return 0

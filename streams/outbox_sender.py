@@ -156,9 +156,7 @@ class OutboxSender:
         return f"{epoch}-{self._store.partition}-{offset}-{key.n}".encode()
 
     async def _send(self, topic: str, batch: Any) -> asyncio.Future[Any]:
-        arrival: asyncio.Future[Any] = await self._producer.send_batch(
-            batch, topic, partition=self._store.partition
-        )
+        arrival: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=self._store.partition)
         return arrival
 
     def _count(self, sent: Sequence[tuple[OutboxKey, Outgoing]]) -> None:

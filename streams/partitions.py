@@ -100,9 +100,7 @@ class Partitions:
         self.description = description
         # Step 3.
         missing = sorted(set(bounds) - set(self._held))
-        for number, store in zip(
-            missing, await asyncio.gather(*map(self._open, missing)), strict=True
-        ):
+        for number, store in zip(missing, await asyncio.gather(*map(self._open, missing)), strict=True):
             self._hold(number, store)
         # Step 4.
         return {number: self._position(number, bound) for number, bound in bounds.items()}

@@ -10,6 +10,10 @@ NEW_FURTHER_ACTION = 4
 """Bit in `Sample.new`: a further action on an event that had one came since the user's previous sample."""
 
 
+SAMPLE_VERSION = 1
+"""The newest format of a sample that this code reads."""
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One due sample; equal for every replay of the same log.
 
@@ -18,7 +22,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     of exactly one sample of its user.
     """
 
-    v: int = 1
+    v: int = SAMPLE_VERSION
     """Format version."""
     epoch: int
     """Log epoch: how often the source topic was made anew."""
@@ -61,6 +65,8 @@ def decode_sample(value: bytes | None) -> Sample:
         sample = _decoder.decode(value or b"")
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(str(error)) from error
+    if sample.v > SAMPLE_VERSION:
+        raise msgspec.ValidationError(f"v must be <= {SAMPLE_VERSION}, got {sample.v}: upgrade the learner first")
     columns = (sample.item_ids, sample.ts_ms, sample.actions, sample.values, sample.groups, sample.new)
     lengths = sorted({len(column) for column in columns})
     if len(lengths) > 1:

@@ -15,9 +15,7 @@ def build_sample(store: SequenceStore, key: OutboxKey, ref: SampleRef, last: int
     return next(build_samples(store, [(key, ref)], last))
 
 
-def build_samples(
-    store: SequenceStore, due: Sequence[tuple[OutboxKey, SampleRef]], last: int
-) -> Iterator[Sample]:
+def build_samples(store: SequenceStore, due: Sequence[tuple[OutboxKey, SampleRef]], last: int) -> Iterator[Sample]:
     """The samples of one user's references, which stand in the order of the log; reads the entries once."""
     user_id = due[0][1].user_id
     entries = store.entries(user_id, until=due[-1][0].position)

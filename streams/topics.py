@@ -174,9 +174,7 @@ def _declarations(topics: TopicSettings) -> dict[str, dict[str, Any]]:
 
 def _describe(admin: Any, names: tuple[str, ...]) -> dict[str, TopicDescription]:
     return {
-        topic["name"]: TopicDescription(
-            topic_id=str(topic["topic_id"]), num_partitions=len(topic["partitions"])
-        )
+        topic["name"]: TopicDescription(topic_id=str(topic["topic_id"]), num_partitions=len(topic["partitions"]))
         for topic in admin.describe_topics(list(names))
         if topic["error_code"] == 0
     }

@@ -47,9 +47,7 @@ class Progress:
 class Watchdog:
     """Looks at a worker's progress for as long as `run` runs."""
 
-    def __init__(
-        self, consumer: ChunkConsumer, partitions: Partitions, kafka: KafkaSettings, seconds: float
-    ) -> None:
+    def __init__(self, consumer: ChunkConsumer, partitions: Partitions, kafka: KafkaSettings, seconds: float) -> None:
         self._consumer = consumer
         self._partitions = partitions
         self._kafka = kafka

@@ -50,9 +50,7 @@ STOP_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-def run_worker(
-    kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings
-) -> int:
+def run_worker(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings) -> int:
     """Run a worker until SIGTERM or SIGINT and return its exit status.
 
     Raises `HeadwaterError` where the setup or the state cannot be used: no broker, no topic, a port in use, state

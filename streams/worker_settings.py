@@ -34,8 +34,6 @@ class WorkerSettings:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         if not 6 <= self.session_seconds <= 1800:
-            raise ValueError(
-                f"session_seconds must be 6 to 1800, which brokers allow, got {self.session_seconds}"
-            )
+            raise ValueError(f"session_seconds must be 6 to 1800, which brokers allow, got {self.session_seconds}")
         if self.start not in ("earliest", "latest"):
             raise ValueError(f"start must be earliest or latest, got {self.start!r}")

@@ -8,7 +8,7 @@ import pytest
 from cyclopts import App
 
 from deploy.serve_settings import ServeSettings
-from deploy.settings import LayeredConfig, Settings, dump_settings, read_layers, setting_names
+from deploy.settings import LayeredConfig, Settings, dump_settings, read_layers, setting_types
 from model.settings import LearnSettings, ModelSettings
 from storage.snapshot_settings import SnapshotSettings
 from storage.store_settings import StoreSettings
@@ -114,7 +114,7 @@ def test_a_flag_replaces_a_whole_list(tmp_path: Path) -> None:
     assert parse(*flags, file=file, environ=environ).kafka.bootstrap_servers == ("f:6",)
 
 
-@pytest.mark.parametrize("name", sorted(set(setting_names()) - {"data"}))
+@pytest.mark.parametrize("name", sorted(set(dict(setting_types())) - {"data"}))
 def test_every_setting_has_a_variable(name: str) -> None:
     """A variable that is not known is an error, so each must be."""
     variable = "HEADWATER_" + name.replace(".", "_").upper()
@@ -124,7 +124,7 @@ def test_every_setting_has_a_variable(name: str) -> None:
 
 def test_no_two_settings_share_a_variable() -> None:
     """One of the two could not be set."""
-    variables = [name.replace(".", "_") for name in setting_names()]
+    variables = [name.replace(".", "_") for name in dict(setting_types())]
     assert len(set(variables)) == len(variables)
 
 

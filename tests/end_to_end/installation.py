@@ -1,6 +1,7 @@
 """A whole installation for tests: worker, learner and server as processes of their own against a running broker."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from os import kill
 from pathlib import Path
@@ -70,7 +71,7 @@ class Installation:
     def is_up(self, *names: str) -> bool:
         """Whether processes run and answer; tends them all."""
         self.supervisor.tend()
-        answers = {"worker": self._worker_is_ready, "learn": lambda: bool(scrape(self.learner_url))}
+        answers: dict[str, Callable[[], bool]] = {"worker": self._worker_is_ready, "learn": self._learner_answers}
         return all(self.supervisor.processes[name].pid and answers[name]() for name in names)
 
     def verify(self) -> VerifyReport:
@@ -79,6 +80,9 @@ class Installation:
         return verify_all(
             settings.kafka, settings.topics, settings.store, settings.serve.worker_urls, settings.snapshots
         )
+
+    def _learner_answers(self) -> bool:
+        return bool(scrape(self.learner_url))
 
     def _worker_is_ready(self) -> bool:
         self.supervisor.tend()

@@ -6,15 +6,11 @@ from model.evaluation import Histories, Interaction
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 
-SMALL = ModelSettings(
-    actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1, initial_capacity=8
-)
+SMALL = ModelSettings(actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1, initial_capacity=8)
 LEARN = LearnSettings(batch_events=32, replay_sequences=2)
 
 
-def markov_stream(
-    num_events: int, *, num_items: int = 60, seed: int = 0, period: int = 0
-) -> list[Interaction]:
+def markov_stream(num_events: int, *, num_items: int = 60, seed: int = 0, period: int = 0) -> list[Interaction]:
     """Users who walk over items: the next item is one of two successors of the last one, nine times out of ten.
 
     Twenty users are there at a time; each leaves after twelve events. Items of an even number are liked, the others
@@ -42,9 +38,7 @@ def learner_factory(model: ModelSettings = SMALL, learn: LearnSettings = LEARN) 
     return OnlineLearner(model, learn)
 
 
-def feed(
-    learner: OnlineLearner, stream: list[Interaction], histories: Histories, batch_events: int = 32
-) -> np.ndarray:
+def feed(learner: OnlineLearner, stream: list[Interaction], histories: Histories, batch_events: int = 32) -> np.ndarray:
     """Step through a stream; the ranks of all its targets."""
     ranks = [
         learner.step(histories.extend(stream[start : start + batch_events])).targets.ranks

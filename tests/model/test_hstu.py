@@ -28,9 +28,7 @@ def double_geometry() -> Geometry:
     return Geometry(place.distance_BRL, place.bucket_BRL, place.allowed_BRL.double())
 
 
-def layer_by_formula(
-    layer: HSTULayer, x: Tensor, times: list[int], queries: list[int], last: list[int]
-) -> Tensor:
+def layer_by_formula(layer: HSTULayer, x: Tensor, times: list[int], queries: list[int], last: list[int]) -> Tensor:
     """HSTU.md, section 1, one number at a time; the rows after the history are targets that see up to `last`."""
     num_history, dim, size = len(times), x.shape[1], x.shape[1] // layer.num_heads
 
@@ -71,9 +69,7 @@ def test_stack_equals_the_published_formulas_computed_one_number_at_a_time() -> 
         for layer in stack.layers:
             assert isinstance(layer, HSTULayer)
             row = layer_by_formula(layer, row, TIMES[b].tolist(), QUERIES[b].tolist(), LAST[b].tolist())
-        torch.testing.assert_close(
-            out[b], row / row.norm(dim=-1, keepdim=True).clamp(min=1e-6), rtol=0, atol=1e-12
-        )
+        torch.testing.assert_close(out[b], row / row.norm(dim=-1, keepdim=True).clamp(min=1e-6), rtol=0, atol=1e-12)
 
 
 def test_a_target_sees_neither_other_targets_nor_history_after_its_last_token() -> None:

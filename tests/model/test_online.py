@@ -11,9 +11,7 @@ from model.settings import LearnSettings
 from tests.model.synthetic import LEARN, SMALL, feed, learner_factory, markov_stream
 
 
-def sequence_factory(
-    user_id: str = "u", count: int = 3, new: int = NEW_EXPOSURE | NEW_ACTION
-) -> UserSequence:
+def sequence_factory(user_id: str = "u", count: int = 3, new: int = NEW_EXPOSURE | NEW_ACTION) -> UserSequence:
     return UserSequence(
         user_id=user_id,
         item_ids=[f"i{number}" for number in range(count)],

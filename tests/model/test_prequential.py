@@ -47,9 +47,7 @@ def test_a_score_that_is_not_finite_is_a_miss_and_never_helps_the_target() -> No
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_constant_and_nan_scores_rank_no_better_than_chance(
-    value: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_constant_and_nan_scores_rank_no_better_than_chance(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead model must look dead, through the whole step and not in the rank rule alone."""
     real = Objective.scores
 
@@ -112,9 +110,7 @@ def test_figures_since_the_last_report_cover_just_those_events() -> None:
 def noise_after(stream: list[Interaction], cut: int) -> list[Interaction]:
     rng = np.random.default_rng(9)
     noise = [
-        Interaction(
-            f"u{rng.integers(40)}", f"noise{rng.integers(500)}", 1_000 * number, int(rng.integers(0, 8))
-        )
+        Interaction(f"u{rng.integers(40)}", f"noise{rng.integers(500)}", 1_000 * number, int(rng.integers(0, 8)))
         for number in range(cut, len(stream))
     ]
     return stream[:cut] + noise
@@ -127,9 +123,7 @@ def ranks_of_the_whole(settings: ModelSettings) -> np.ndarray:
 
 @pytest.mark.parametrize("exact_softmax_rows", [10_000, 10])
 @pytest.mark.parametrize("cut", [1, 97, 204])
-def test_ranks_before_a_point_are_the_same_bytes_whatever_comes_after_it(
-    cut: int, exact_softmax_rows: int
-) -> None:
+def test_ranks_before_a_point_are_the_same_bytes_whatever_comes_after_it(cut: int, exact_softmax_rows: int) -> None:
     """The proof that no score used the future, nor the company of its micro-batch."""
     stream = markov_stream(224)
     settings = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows, dim=64, num_layers=2)
@@ -172,9 +166,7 @@ def test_other_names_for_users_and_items_change_no_rank() -> None:
     """Ids are names: a model that reads anything into them would not work on another shop's."""
     stream = markov_stream(224)
     renamed = [
-        dataclasses.replace(
-            event, user_id=f"日{event.user_id}" * 30, item_id=f"\N{SNOWMAN}{event.item_id}" * 30
-        )
+        dataclasses.replace(event, user_id=f"日{event.user_id}" * 30, item_id=f"\N{SNOWMAN}{event.item_id}" * 30)
         for event in stream
     ]
     settings = dataclasses.replace(SMALL, dim=64, num_layers=2)

@@ -108,9 +108,7 @@ def test_ranking_an_item_does_not_depend_on_the_other_items(recommender: Recomme
 
 def test_ranking_has_learned_which_items_are_liked(recommender: Recommender) -> None:
     """Probabilities in the wrong order of actions would look plausible."""
-    rows = recommender.rank(
-        sequence_of(["i1"], [2]), now_ms=5_000, item_ids=[f"i{number}" for number in range(60)]
-    )
+    rows = recommender.rank(sequence_of(["i1"], [2]), now_ms=5_000, item_ids=[f"i{number}" for number in range(60)])
     likes = np.array([row["like"] for row in rows])
     assert likes[::2].mean() > likes[1::2].mean() + 0.1
 

@@ -19,9 +19,7 @@ def encoded(new: np.ndarray, groups: np.ndarray | None = None) -> EncodedSequenc
     )
 
 
-@pytest.mark.parametrize(
-    ("context", "burst"), [(0, 1), (0, 500), (14, 40), (15, 1), (31, 90), (110, 3), (700, 200)]
-)
+@pytest.mark.parametrize(("context", "burst"), [(0, 1), (0, 500), (14, 40), (15, 1), (31, 90), (110, 3), (700, 200)])
 def test_every_new_event_is_a_target_of_exactly_one_window_with_its_context(context: int, burst: int) -> None:
     """A burst longer than the window would be cut off, or learned twice."""
     sequence = encoded(np.r_[np.zeros(context, np.int64), np.full(burst, 3)])
@@ -42,9 +40,7 @@ def test_an_event_has_the_same_window_start_and_length_whatever_comes_after_it()
         new = np.where(rng.random(400) < rng.choice([0.1, 0.5, 0.95]), 3, 0)
         whole = {t: (w.start, w.length) for w in cut_windows(encoded(new), 128) for t in w.targets.tolist()}
         cut = int(rng.integers(1, 400))
-        part = {
-            t: (w.start, w.length) for w in cut_windows(encoded(new[:cut]), 128) for t in w.targets.tolist()
-        }
+        part = {t: (w.start, w.length) for w in cut_windows(encoded(new[:cut]), 128) for t in w.targets.tolist()}
         assert part == {target: place for target, place in whole.items() if target < cut}
 
 

@@ -154,7 +154,6 @@ def test_a_missing_topic_is_named(
         place(partitions, {0: bounds()})
 
 
-
 @pytest.mark.parametrize("error", [SetupError("samples does not take it"), RuntimeError("bug")])
 def test_a_sender_that_ends_ends_the_worker(
     partitions_factory: Callable[..., Partitions], monkeypatch: pytest.MonkeyPatch, error: Exception

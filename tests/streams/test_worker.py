@@ -41,9 +41,7 @@ def make_events(seed: int, count: int, users: int = 40) -> list[Event]:
             items = [f"i{random_.randrange(60)}" for _ in range(random_.randrange(1, 8))]
             request_id = f"r{number}"
             shown[user] = (request_id, items)
-            events.append(
-                Impression(event_id=event_id, ts_ms=ts_ms, user_id=user, items=items, request_id=request_id)
-            )
+            events.append(Impression(event_id=event_id, ts_ms=ts_ms, user_id=user, items=items, request_id=request_id))
         elif kind < 0.3:
             events.append(UserUpdate(event_id=event_id, ts_ms=ts_ms, user_id=user, features={"n": number}))
         elif kind < 0.31:
@@ -176,8 +174,7 @@ def test_the_log_becomes_sequences_samples_and_dead_letters(broker: Broker, tmp_
     letters = list_dead_letters(kafka, topics, 100)
     found = Counter((each.key, each.head, each.size, each.sha256, each.cause) for each in letters)
     assert found == Counter(
-        (key, value[: 64 * 1024], len(value), hashlib.sha256(value).hexdigest(), cause)
-        for key, value, cause in broken
+        (key, value[: 64 * 1024], len(value), hashlib.sha256(value).hexdigest(), cause) for key, value, cause in broken
     )
     assert {each.topic for each in letters} == {topics.events}
     assert len({(each.partition, each.offset) for each in letters}) == 25

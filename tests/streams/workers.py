@@ -50,9 +50,7 @@ class Views:
 class WorkerThread(Views):
     """A worker in a thread; leaving the context stops it and raises what ended it."""
 
-    def __init__(
-        self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any
-    ) -> None:
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any) -> None:
         self.settings = WorkerSettings(web_port=free_port(), **settings)
         super().__init__(self.settings.web_port)
         self.worker: Worker | None = None
@@ -100,9 +98,7 @@ class WorkerThread(Views):
 class WorkerProcess(Views):
     """A worker as a process."""
 
-    def __init__(
-        self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any
-    ) -> None:
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any) -> None:
         self.port = settings.setdefault("web_port", free_port())
         super().__init__(self.port)
         self.log = store.folder.with_name(f"worker-{self.port}.log")
