@@ -38,7 +38,7 @@ evaluate_app = App(name="evaluate", help="Measure quality on a data set.")
 for group in (topics_app, dlq_app, evaluate_app):
     app.command(group)
 
-Server = Annotated[str, Parameter(help="Address of `headwater serve`.")]
+Server = Annotated[str, Parameter(help="Address of `headwater serve`; without it, that of the settings.")]
 JsonFile = Annotated[Path | None, Parameter(help="Write the figures to this file as JSON.")]
 Data = Annotated[
     str, Parameter(help="Name of a data set (ml-100k; those under HEADWATER_DATA) or a Parquet or CSV file.")
@@ -182,12 +182,18 @@ def replay(
 
 
 @app.command
-def recommend(user: str, *, k: int = 10, server: Server = "http://127.0.0.1:8080") -> int:
+def recommend(
+    user: str,
+    *,
+    k: int = 10,
+    server: Server = "",
+    serve: ServeSettings = ServeSettings(),  # noqa: B008 - frozen
+) -> int:
     """Show what the server recommends to a user."""
     from deploy.client import ServerClient
     from deploy.pages import recommendation_table
 
-    Console().print(recommendation_table(ServerClient(server).recommend(user, k)))
+    Console().print(recommendation_table(ServerClient(server or serve.url).recommend(user, k)))
     return 0
 
 
@@ -198,14 +204,15 @@ def click(
     *,
     action: str = "like",
     value: float | None = None,
-    server: Server = "http://127.0.0.1:8080",
+    server: Server = "",
+    serve: ServeSettings = ServeSettings(),  # noqa: B008 - frozen
     kafka: KafkaSettings = KafkaSettings(),  # noqa: B008 - frozen
     topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
 ) -> int:
     """Send an action of a user on an item, and wait until the user's sequence holds it."""
     from deploy.client import ServerClient, send_action
 
-    client = ServerClient(server)
+    client = ServerClient(server or serve.url)
     sequence = send_action(client, kafka, topics, user, item, action, value)
     title = next((event["title"] for event in sequence["events"] if event["item_id"] == item), "")
     _say(f"user {user}: {action} {item} {title}".rstrip() + "; the sequence holds it. Now: headwater recommend " + user)

@@ -102,7 +102,7 @@ class Demo:
         self.console = console
         self.run = settings.store.folder.parent
         self.supervisor = Supervisor()
-        self.client = ServerClient(f"http://{settings.serve.host}:{settings.serve.port}")
+        self.client = ServerClient(settings.serve.url)
         self._progress = self.run / "replay.json"
         self._users: Iterator[str] = itertools.cycle(sorted(set(dataset.user_ids)))
 
@@ -147,9 +147,7 @@ class Demo:
         value = 5.0 if action == "like" else None
         story = tell_story(self.client, self.settings.kafka, self.settings.topics, self.dataset, action, value)
         if story is None:
-            self._say(
-                "\nno genre comes in runs here: no story to tell (--items FILE gives titles and categories)"
-            )
+            self._say("\nno genre comes in runs here: no story to tell (--items FILE gives titles and categories)")
             return None
         titles = ", ".join(item.title for item in story.liked)
         self.console.print()
@@ -191,14 +189,15 @@ class Demo:
         for name, value in summary.items():
             text = f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
             self._say(f"  {name:34} {text}")
-        config = f"--config {self.run / 'settings.toml'}"
         self._say("\nWhat to try next:")
         if not self.options.forever:
-            self._say("  make demo ARGS=--forever        keep everything up, then in another terminal:")
+            self._say("  make demo ARGS=--forever           the same, and everything stays up for what follows")
+            return
+        command = f"headwater --config {self.run / 'settings.toml'}"
         user, item = self.dataset.user_ids[-1], self.dataset.item_ids[0]
-        self._say(f"  headwater {config} recommend {user} --server {self.client.url}")
-        self._say(f"  headwater {config} click {user} {item} --server {self.client.url}")
-        self._say(f"  {self.client.url}/docs                    the HTTP API")
+        self._say(f"  {command} recommend {user}")
+        self._say(f"  {command} click {user} {item}    then recommend again: the list has changed")
+        self._say(f"  {self.client.url}/docs    the HTTP API")
 
     def stay(self) -> None:
         """Keep everything up until Ctrl-C."""

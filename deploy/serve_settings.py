@@ -25,6 +25,11 @@ class ServeSettings:
     num_threads: int = 1
     """Threads that the model computes an answer with."""
 
+    @property
+    def url(self) -> str:
+        """Address for clients on the same machine."""
+        return f"http://{self.host}:{self.port}"
+
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
