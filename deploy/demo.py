@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -74,6 +76,8 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
         say=lambda line: console.print(line, markup=False, highlight=False),
     ).head(options.limit)
     demo = Demo(options, dataset, _settings(options, dataset, model, learn), console)
+    # SIGTERM and a closed terminal end it as Ctrl-C does: no process may be left behind.
+    _on_signals(signal.default_int_handler)
     try:
         demo.start()
         demo.watch()
@@ -88,6 +92,7 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
         console.print("stopping")
         return 130
     finally:
+        _on_signals(signal.SIG_IGN)
         demo.stop()
     return 0 if report.is_exact else 1
 
@@ -285,6 +290,11 @@ class Demo:
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
 
 
 def _settings(options: DemoOptions, dataset: Dataset, model: ModelSettings, learn: LearnSettings) -> Settings:
