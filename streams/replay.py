@@ -17,6 +17,8 @@ TICK_SECONDS = 0.05
 """Rows are sent in bursts of so much time."""
 ADJUST_SECONDS = 0.25
 """How often the pace is adjusted."""
+TRIAL_RATE = 200.0
+"""Rows a second that are sent whether or not anything is learned of them."""
 SMOOTHING = 0.15
 """Weight of the newest look in what the learner learns a second."""
 
@@ -50,9 +52,9 @@ class LearnerPosition(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class Pace:
-    """Rows a second: more while the learner is close behind; what it learns, or a part of it, while it is not."""
+    """Rows a second: up to twice what is learned while the learner is close behind; a part of it while it is not."""
 
-    rate: float = 200.0
+    rate: float = TRIAL_RATE
     least: float = 20.0
     most: float = 20_000.0
     close_seconds: float = 0.8
@@ -78,7 +80,8 @@ class Pace:
             self._learned += SMOOTHING * (learned - self._learned)
         self._former = (learner.events, now)
         if learner.behind_seconds < self.close_seconds:
-            self.rate *= 1.15
+            # A learner that learns nothing is close behind, too: the worker before it may be away.
+            self.rate = min(1.15 * self.rate, max(TRIAL_RATE, 2 * self._learned))
         else:
             share = 1.0 if learner.behind_seconds < self.far_seconds else 0.6
             self.rate = share * self._learned

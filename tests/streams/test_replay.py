@@ -5,7 +5,7 @@ import pytest
 
 from streams.dataset import Dataset
 from streams.events import Action, Event, Impression, check_event
-from streams.replay import TICK_SECONDS, LearnerPosition, Pace, replay, row_events
+from streams.replay import TICK_SECONDS, TRIAL_RATE, LearnerPosition, Pace, replay, row_events
 
 
 def dataset_factory(num_rows: int = 3) -> Dataset:
@@ -144,6 +144,14 @@ def test_the_pace_is_none_while_the_learner_is_away() -> None:
     assert pace.adjust(None, 1.0) == 0
     assert pace.adjust(LearnerPosition(90_000, 0.1), 1.1) == pytest.approx(132.25)
     assert pace.adjust(LearnerPosition(90_000, 5.0), 2.0) == pace.least
+
+
+def test_the_pace_stays_modest_while_nothing_is_learned() -> None:
+    """With the worker away the learner is idle, not close behind: the whole set would be sent at once."""
+    pace = Pace(rate=5_000.0)
+    for second in range(20):
+        pace.adjust(LearnerPosition(1_000, 0.0), float(second))
+    assert pace.rate == TRIAL_RATE
 
 
 def test_the_pace_keeps_its_bounds() -> None:
