@@ -16,6 +16,8 @@ from streams.topics import TopicSettings
 
 TIMEOUT_SECONDS = 10.0
 """How long the server may take to answer."""
+MAX_EVENTS = 1_000
+"""Most events of a sequence that the server gives at once."""
 APPLIED_SECONDS = 30.0
 """How long an event may take into its user's sequence."""
 
@@ -50,9 +52,8 @@ class ServerClient:
         """The user's sequence once it can contain the record at that offset."""
         deadline = time.monotonic() + APPLIED_SECONDS
         while time.monotonic() < deadline:
-            answer = self.sequence(user_id)
-            if answer["applied"] >= offset:
-                return answer
+            if self.sequence(user_id, last=1)["applied"] >= offset:
+                return self.sequence(user_id, last=MAX_EVENTS)
             time.sleep(0.02)
         raise SetupError(
             f"the event at offset {offset} is not in a sequence after {APPLIED_SECONDS:.0f} s; is a worker up?"
@@ -77,7 +78,10 @@ def send_action(
     action: str,
     value: float | None = None,
 ) -> dict[str, Any]:
-    """Send an action at the stream's present time; the user's sequence once it holds it. Raises `SetupError`."""
+    """Send an action at the stream's present time; the user's sequence once it holds it.
+
+    Raises `SetupError` where a process does not answer or the action was refused.
+    """
     event = Action(
         event_id=uuid.uuid4().hex,
         user_id=user_id,
@@ -94,4 +98,7 @@ def send_action(
     except (KafkaError, TimeoutError) as error:
         servers = ", ".join(kafka.bootstrap_servers)
         raise SetupError(f"no answer from Kafka at {servers} ({error}); set --kafka.bootstrap-servers") from error
-    return client.wait_applied(user_id, delivery.offset)
+    sequence = client.wait_applied(user_id, delivery.offset)
+    if not any(event["item_id"] == item_id and action in event["actions"] for event in sequence["events"]):
+        raise SetupError(f"{action} {item_id} is not in the sequence of {user_id}: refused? see headwater dlq ls")
+    return sequence

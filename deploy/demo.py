@@ -1,5 +1,6 @@
 """The main job: a data set replayed as live events through every process, on one machine, with one command."""
 
+import contextlib
 import itertools
 import json
 import signal
@@ -88,13 +89,13 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
         write_json(options.json, summary)
         if options.forever:
             demo.stay()
+        return 0 if report.is_exact else 1
     except KeyboardInterrupt:
         console.print("stopping")
         return 130
     finally:
         _on_signals(signal.SIG_IGN)
         demo.stop()
-    return 0 if report.is_exact else 1
 
 
 class Demo:
@@ -207,9 +208,10 @@ class Demo:
     def stay(self) -> None:
         """Keep everything up until Ctrl-C."""
         self._say("\neverything stays up; Ctrl-C stops it")
-        while True:
-            self.supervisor.tend()
-            time.sleep(PROBE_SECONDS)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                self.supervisor.tend()
+                time.sleep(PROBE_SECONDS)
 
     def stop(self) -> None:
         """Stop every process."""

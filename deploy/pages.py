@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from streams.dead_letters import DeadLetterRecord
 
@@ -15,16 +16,18 @@ def recommendation_table(answer: Mapping[str, Any], title: str = "") -> Table:
     table = Table("", "item", "title", "categories", "score", title=heading, caption=caption, title_justify="left")
     for place, item in enumerate(answer["items"], 1):
         score = f"{item['score']:.2f}"
-        table.add_row(str(place), item["item_id"], item["title"], ", ".join(item["categories"]), score)
+        table.add_row(
+            str(place), *(Text(cell) for cell in (item["item_id"], item["title"], ", ".join(item["categories"]))), score
+        )
     return table
 
 
 def dead_letter_table(letters: Sequence[DeadLetterRecord]) -> Table:
-    """Refused records as a table, in the order of their offsets."""
-    table = Table(
-        "cause", "topic", "partition", "offset", "bytes", "sha256", "message", title=f"{len(letters)} refused"
-    )
+    """Refused records as a table, oldest first: why, where, how large, the begin of the sha256, and the message."""
+    table = Table("cause", "record", "bytes", "sha256", "message", title=f"{len(letters)} refused")
+    for column in table.columns[:4]:
+        column.no_wrap = True
     for letter in letters:
-        where = (letter.topic, str(letter.partition), str(letter.offset))
-        table.add_row(letter.cause, *where, str(letter.size), letter.sha256[:12], letter.message)
+        place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
+        table.add_row(letter.cause, place, str(letter.size), letter.sha256[:8], Text(letter.message))
     return table

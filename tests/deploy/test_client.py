@@ -137,7 +137,8 @@ def test_an_action_is_sent_at_the_stream_s_time_and_waited_for(
     server: Server, producer: type[Producer], clock: SimpleNamespace
 ) -> None:
     """By the wall clock an action of today would lie decades after the replayed ratings."""
-    server.handler = lambda request: httpx.Response(200, json={"now_ms": 893_286_638_000, "applied": 8})
+    held = {"now_ms": 893_286_638_000, "applied": 8, "events": [{"item_id": "50", "actions": ["like"]}]}
+    server.handler = lambda request: httpx.Response(200, json=held)
     client = ServerClient("http://server:1")
     send_action(client, KafkaSettings(), TopicSettings(), "ada", "50", "like", 5.0)
     (event,) = producer.sent
@@ -155,4 +156,14 @@ def test_a_broker_that_is_away_is_one_line(server: Server, producer: type[Produc
     server.handler = lambda request: httpx.Response(200, json={"now_ms": 1})
     producer.error = error
     with pytest.raises(SetupError, match=r"no answer from Kafka at 127\.0\.0\.1:9092 .*--kafka\.bootstrap-servers"):
+        send_action(ServerClient("http://server:1"), KafkaSettings(), TopicSettings(), "ada", "50", "like")
+
+
+def test_an_action_that_was_refused_is_an_error(
+    server: Server, producer: type[Producer], clock: SimpleNamespace
+) -> None:
+    """A mistyped action would be reported as being in the sequence."""
+    held = {"now_ms": 0, "applied": 8, "events": [{"item_id": "50", "actions": ["dislike"]}]}
+    server.handler = lambda request: httpx.Response(200, json=held)
+    with pytest.raises(SetupError, match="like 50 is not in the sequence of ada: refused\\? see headwater dlq ls"):
         send_action(ServerClient("http://server:1"), KafkaSettings(), TopicSettings(), "ada", "50", "like")

@@ -38,6 +38,12 @@ def test_a_list_is_numbered_and_says_whose_and_of_which_model() -> None:
     assert "User 17 now" in printed(recommendation_table(ANSWER, "User 17 now"))
 
 
+def test_brackets_in_a_title_are_no_markup() -> None:
+    """A title of a user's own catalogue would vanish from the list, or end it with a traceback."""
+    item = {"item_id": "[red]", "title": "[/b] REC [bold]", "categories": [], "score": 1.0}
+    assert "[/b] REC [bold]" in printed(recommendation_table({**ANSWER, "items": [item]}))
+
+
 def test_a_dead_letter_says_where_it_was_and_why() -> None:
     """A refused record could not be found again."""
     letter = DeadLetterRecord(
@@ -55,6 +61,6 @@ def test_a_dead_letter_says_where_it_was_and_why() -> None:
     )
     text = printed(dead_letter_table([letter]))
     assert "1 refused" in text
-    for cell in ("too_large", "events", "3", "4711", "921600", "0123456789ab", "got 921600"):
+    for cell in ("too_large", "events[3]@4711", "921600", "01234567", "got 921600"):
         assert cell in text
     assert "0 refused" in printed(dead_letter_table([]))
