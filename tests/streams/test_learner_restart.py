@@ -1,0 +1,197 @@
+"""A learner that dies at any moment ends as one that never died."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from storage.errors import SnapshotExistsError
+from storage.manifest import SampleMark
+from storage.snapshot_store import SnapshotStore
+from streams.learned import LearnedRanges
+from streams.samples import Sample, decode_sample
+from tests.streams.learner_bench import (
+    WHOLE_LOG,
+    BenchFactory,
+    Clock,
+    Killed,
+    assert_chain_is_whole,
+    assert_same_end,
+    kill_after_step,
+    the_log,
+)
+from tests.streams.made_samples import TOPIC, make_samples
+
+
+def test_every_sample_is_learned_once_though_some_come_twice(bench_factory: BenchFactory) -> None:
+    """Duplicates after a worker's restore would be learned twice, or drop what follows them."""
+    samples = make_samples(100)
+    bench = bench_factory(the_log())
+    learner = bench.run()
+    assert_chain_is_whole(bench, samples)
+    assert learner.model.num_events == 100
+    assert learner.metrics.samples._value.get() == 100
+    assert learner.metrics.duplicates._value.get() == 25
+    assert learner.metrics.events._value.get() == 100
+
+
+def test_a_version_is_of_one_instant(bench_factory: BenchFactory) -> None:
+    """Marks or offsets ahead of the weights would lose samples at a restart; behind them, learn them twice."""
+    bench = bench_factory(the_log())
+    learner = bench.run()
+    versions = bench.store.versions(learner.model.run_id)
+    assert len(versions) >= 4
+    for version in versions:
+        manifest = bench.store.manifest(learner.model.run_id, version)
+        trainer = bench.store.load(manifest, "trainer")
+        ranges = LearnedRanges.restore(trainer)
+        read = {
+            int(number): [sample for sample in bench.log.partitions[int(number)][:offset] if sample is not None]
+            for number, offset in manifest.offsets[f"{TOPIC}@t1"].items()
+        }
+        taken = _distinct(read)
+        assert manifest.sample_marks == _marks(taken)
+        assert int(trainer["learner.counters"][0]) == len(taken)
+        assert sum(ranges.of(f"u{user}")["records"] for user in range(5)) == 2 * len(taken)
+        assert manifest.event_time_ms == max(sample.ts_ms[-1] for sample in taken)
+
+
+def _distinct(read: dict[int, list[bytes]]) -> list[Sample]:
+    by_id = {(s.partition, s.trigger_offset): s for values in read.values() for s in map(decode_sample, values)}
+    return list(by_id.values())
+
+
+def _marks(samples: list[Sample]) -> dict[str, SampleMark]:
+    newest: dict[int, int] = {}
+    for sample in samples:
+        newest[sample.partition] = max(newest.get(sample.partition, -1), sample.trigger_offset)
+    return {str(number): SampleMark(epoch=0, trigger_offset=offset, n=0) for number, offset in newest.items()}
+
+
+def test_what_versions_learned_first_adds_up_to_all_records(bench_factory: BenchFactory) -> None:
+    """Freshness would be measured on records that no version, or more than one, claims."""
+    bench = bench_factory(the_log())
+    learner = bench.run()
+    counted = [
+        (ms, count)
+        for version in bench.store.versions(learner.model.run_id)
+        for ms, count in bench.store.manifest(learner.model.run_id, version).learned_kafka_ms
+    ]
+    assert sorted(counted) == sorted((ms, 1) for sample in make_samples(100) for ms in sample.kafka_ms)
+
+
+@pytest.mark.parametrize("num_records", [3, WHOLE_LOG])
+@pytest.mark.parametrize("step", range(1, 14))
+def test_a_learner_killed_after_any_step_ends_as_one_that_never_died(
+    bench_factory: BenchFactory, step: int, num_records: int
+) -> None:
+    """A restart would learn from other weights, in other micro-batches, or from another place in the log.
+
+    Bit for bit it holds where versions are cut at the same records, polls bring the same ones after the cut (or all
+    there are), and no micro-batch is cut short by the clock.
+    """
+    unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
+    unbroken.num_records = bench.num_records = num_records
+    killed = bench.learner()
+    kill_after_step(killed, step)
+    with pytest.raises(Killed):
+        killed.run()
+    again = bench.run()
+    unbroken.run()
+    assert again.model.learner.num_steps >= 13
+    assert len(bench.store.versions(again.model.run_id)) >= 3
+    assert_same_end(bench, unbroken)
+    assert_chain_is_whole(bench, make_samples(100))
+
+
+def test_a_learner_killed_at_every_poll_in_turn_ends_as_one_that_never_died(bench_factory: BenchFactory) -> None:
+    """State that survives in memory alone would show after the second death, not the first."""
+    unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
+    unbroken.run()
+    deaths = 0
+    for polls in (2, 3, 6, 5, 9):
+        learner = bench.learner()
+        learner.consumer.on_poll = partial(_die_at, bench.clock, polls)
+        with pytest.raises(Killed):
+            learner.run()
+        deaths += 1
+    bench.run()
+    assert deaths == 5
+    assert_same_end(bench, unbroken)
+    assert_chain_is_whole(bench, make_samples(100))
+
+
+def _die_at(clock: Clock, polls: int, number: int) -> None:
+    clock.tick(number)
+    if number == polls:
+        raise Killed
+
+
+def test_micro_batches_cut_by_the_clock_change_weights_but_lose_nothing(bench_factory: BenchFactory) -> None:
+    """The promise of equal weights ends where the clock cuts batches; that of whole chains must not."""
+    bench = bench_factory(the_log())
+    bench.linger_seconds = 1.0
+    killed = bench.learner()
+    kill_after_step(killed, 6)
+    with pytest.raises(Killed):
+        killed.run()
+    learner = bench.run()
+    assert learner.model.num_events == 100
+    assert learner.model.learner.num_steps > 14
+    assert_chain_is_whole(bench, make_samples(100))
+
+
+def test_a_publish_that_died_before_the_pointer_is_survived(
+    bench_factory: BenchFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of the lost version is taken: publishing it again would be refused for ever."""
+    unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
+    unbroken.run()
+    point = SnapshotStore._point
+
+    def die(store: SnapshotStore, draft: Any, sha256: str) -> None:
+        if draft.version == 2:
+            raise Killed
+        point(store, draft, sha256)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotStore, "_point", die)
+        with pytest.raises(Killed):
+            bench.run()
+    assert bench.newest().version == 1
+    again = bench.run()
+    assert bench.newest().version == unbroken.newest().version + 1
+    assert 2 in bench.store.versions(again.model.run_id)
+    assert_same_end(bench, unbroken)
+
+
+def test_a_publish_that_died_before_the_manifest_leaves_no_version(
+    bench_factory: BenchFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files without a manifest would be taken for a version, or their number be lost."""
+    unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
+    unbroken.run()
+
+    def die(objects: Any, path: str, value: bytes) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("storage.objects.Objects.create", die)
+        with pytest.raises(Killed):
+            bench.run()
+    assert bench.store.latest() is None
+    bench.run()
+    assert bench.newest().version == unbroken.newest().version
+    assert_same_end(bench, unbroken)
+
+
+def test_a_second_trainer_of_a_run_is_refused(bench_factory: BenchFactory) -> None:
+    """Two trainers would overwrite each other's versions by turns."""
+    bench = bench_factory(the_log(40))
+    bench.run()
+    bench.log.send(make_samples(100)[40:])
+    first, second = bench.learner(), bench.learner()
+    first.run()
+    with pytest.raises(SnapshotExistsError, match="already in"):
+        second.run()
+    assert_chain_is_whole(bench, make_samples(100))
