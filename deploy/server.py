@@ -26,6 +26,7 @@ from deploy.answers import (
     RecommendAnswer,
     SequenceAnswer,
 )
+from deploy.body_limit import BodyLimit
 from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
@@ -69,6 +70,7 @@ def create_app(serving: Serving) -> FastAPI:
         description="Recommendations from a model that learns from the stream it serves.",
         lifespan=lifespan,
     )
+    app.add_middleware(BodyLimit)
     app.add_middleware(RequestTimes, request_seconds=metrics.request_seconds)
     app.add_exception_handler(HTTPException, _answer_refused)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
