@@ -175,7 +175,8 @@ def replay(
     from streams.datasets import load_dataset
     from streams.replay_process import run_replay
 
-    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=_pairs(columns), items=items)
+    _log_to_stderr()
+    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=_pairs(columns), items=items, say=_say)
     return run_replay(
         dataset.head(limit), kafka, topics, rate=rate, learner_url=learner_url, broken=broken, progress=progress
     )

@@ -1,6 +1,7 @@
 """The process `headwater replay`: a data set goes to Kafka, its catalogue first, broken records slipped in."""
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -21,8 +22,12 @@ from streams.producer import EventProducer
 from streams.replay import LearnerPosition, Pace, replay
 from streams.topics import TopicSettings
 
+logger = logging.getLogger(__name__)
+
 PROGRESS_SECONDS = 0.5
 """How often the progress file is written."""
+LINE_SECONDS = 5.0
+"""How often a line is logged."""
 BEHIND = "headwater_learner_behind_seconds"
 LEARNED = "headwater_events_learned_total"
 
@@ -42,7 +47,6 @@ def run_replay(
         raise ValueError(f"rate must be > 0 rows a second, got {rate}; without it the learner sets the pace")
     if broken < 0:
         raise ValueError(f"broken must be >= 0, got {broken}")
-    pace = Pace(rate=rate, least=rate, most=rate) if rate else Pace()
     try:
         publish_items(kafka, topics, dataset.items)
         with EventProducer(
@@ -50,13 +54,7 @@ def run_replay(
         ) as producer:
             slip = BrokenSlipper(kafka, topics, broken, len(dataset))
             report = Progress(progress, producer, len(dataset), slip)
-            replay(
-                dataset,
-                producer,
-                learner=(lambda: LearnerPosition(0, 0)) if rate else lambda: learner_position(learner_url),
-                before_row=report.before_row,
-                pace=pace,
-            )
+            _send(dataset, producer, report, rate, learner_url)
             slip.close()
             producer.flush()
         report.write(len(dataset), done=True)
@@ -67,6 +65,14 @@ def run_replay(
     if failed:
         raise SetupError(f"{failed} of {producer.counts.sent} events were not delivered; is the broker still there?")
     return 0
+
+
+def _send(dataset: Dataset, producer: EventProducer, report: "Progress", rate: float | None, learner_url: str) -> None:
+    if rate is None:
+        replay(dataset, producer, learner=lambda: learner_position(learner_url), before_row=report.before_row)
+    else:
+        pace = Pace(rate=rate, least=rate, most=rate)
+        replay(dataset, producer, learner=lambda: LearnerPosition(0, 0), before_row=report.before_row, pace=pace)
 
 
 def publish_items(kafka: KafkaSettings, topics: TopicSettings, items: Mapping[str, Item]) -> None:
@@ -121,7 +127,7 @@ class BrokenSlipper:
 
 
 class Progress:
-    """Keeps a small JSON file up to date: rows and broken records sent, rows in all, whether it is done."""
+    """Tells how far it is: a line in the log now and then, and a small JSON file that is kept up to date."""
 
     def __init__(self, path: Path | None, producer: EventProducer, total: int, slip: BrokenSlipper) -> None:
         self.path = path
@@ -129,15 +135,19 @@ class Progress:
         self.total = total
         self.slip = slip
         self._written = 0.0
+        self._said = time.monotonic()
 
     def before_row(self, row: int) -> None:
         """Slip in what is due, and write the file now and then."""
         self.slip.before_row(row)
         if time.monotonic() - self._written >= PROGRESS_SECONDS:
             self.write(row)
+        if time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            logger.info("%d of %d rows sent", row, self.total)
 
     def write(self, rows: int, done: bool = False) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all: rows and broken records sent, rows in all, whether it is done."""
         self._written = time.monotonic()
         if self.path is None:
             return
