@@ -17,7 +17,7 @@ from storage.errors import SetupError
 from storage.keys import OutboxKey
 from streams.events import InvalidEventError
 from streams.kafka_settings import KafkaSettings
-from streams.topics import TopicSettings, describe_topic
+from streams.topics import TopicSettings, existing_topic
 
 MAX_LIST_SECONDS = 30.0
 """Where dead letters go on coming in, the list ends after this."""
@@ -107,9 +107,7 @@ def list_dead_letters(
     """
     if limit < 1:
         raise ValueError(f"limit must be >= 1, got {limit}")
-    topic = describe_topic(kafka, topics.dead_letters)
-    if topic is None:
-        raise SetupError(f"topic {topics.dead_letters} does not exist: run `headwater topics create`")
+    topic = existing_topic(kafka, topics.dead_letters)
     partitions = [TopicPartition(topics.dead_letters, number) for number in range(topic.num_partitions)]
     try:
         consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)

@@ -16,7 +16,7 @@ from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
-from streams.topics import MAX_SAMPLE_BYTES, TopicSettings, describe_topic
+from streams.topics import MAX_SAMPLE_BYTES, TopicSettings, existing_topic
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +33,7 @@ def run_learner(
     snapshots: SnapshotSettings,
 ) -> int:
     """Learn until SIGTERM or SIGINT, publish what was learned, return 0; raises `SetupError`."""
-    described = describe_topic(kafka, topics.samples)
-    if described is None:
-        raise SetupError(f"topic {topics.samples} does not exist; create it with: headwater topics create")
+    described = existing_topic(kafka, topics.samples)
     metrics = LearnerMetrics()
     metrics.serve(learner.metrics_host, learner.metrics_port)
     opened = LearnedModel.open(

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
-from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
 
 from storage.errors import SetupError
 from streams.kafka_settings import KafkaSettings
+from streams.topics import existing_topic
 
 IDLE_SECONDS = 1.5
 """Once the reported ends are reached and nothing came for so long, the end is reached."""
@@ -20,19 +20,10 @@ def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Any]:
     A broker may report an end that lies before the last records (Tansu reports the base of the last batch), so the
     end counts as reached only once nothing more comes.
     """
+    description = existing_topic(kafka, topic)
+    partitions = [TopicPartition(topic, number) for number in range(description.num_partitions)]
+    consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)
     try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=list(kafka.bootstrap_servers),
-            bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
-            enable_auto_commit=False,
-        )
-    except KafkaError as error:
-        raise SetupError(f"no answer from Kafka at {', '.join(kafka.bootstrap_servers)} ({error})") from error
-    try:
-        numbers = consumer.partitions_for_topic(topic)
-        if not numbers:
-            raise SetupError(f"topic {topic} does not exist; create it with: headwater topics create")
-        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         yield from _until_idle(consumer, partitions)

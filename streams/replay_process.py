@@ -20,7 +20,7 @@ from streams.items import Item, encode_item
 from streams.kafka_settings import KafkaSettings
 from streams.producer import EventProducer
 from streams.replay import LearnerPosition, Pace, replay
-from streams.topics import TopicSettings
+from streams.topics import TopicSettings, existing_topic
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def run_replay(
         raise ValueError(f"rate must be > 0 rows a second, got {rate}; without it the learner sets the pace")
     if broken < 0:
         raise ValueError(f"broken must be >= 0, got {broken}")
+    existing_topic(kafka, topics.events)
     try:
         publish_items(kafka, topics, dataset.items)
         with EventProducer(

@@ -111,6 +111,14 @@ def describe_topic(kafka: KafkaSettings, topic: str) -> TopicDescription | None:
         return _describe(admin, (topic,)).get(topic)
 
 
+def existing_topic(kafka: KafkaSettings, topic: str) -> TopicDescription:
+    """What the broker says of a topic; raises `SetupError` where it does not exist, too."""
+    description = describe_topic(kafka, topic)
+    if description is None:
+        raise SetupError(f"topic {topic} does not exist; create it with: headwater topics create")
+    return description
+
+
 @contextmanager
 def admin_client(kafka: KafkaSettings) -> Iterator[Any]:
     """A kafka-python admin client; every `KafkaError` becomes a `SetupError` of one line."""

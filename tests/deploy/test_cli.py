@@ -202,7 +202,7 @@ def test_a_port_in_use_is_one_line(run: Run, taken_port: int, monkeypatch: pytes
     """The second server on a machine is the usual case."""
     assert_refused(run("broker", "--port", str(taken_port)), f"port {taken_port}", "in use")
     described = TopicDescription(topic_id="t1", num_partitions=1)
-    monkeypatch.setattr("streams.learner_process.describe_topic", lambda kafka, topic: described)
+    monkeypatch.setattr("streams.topics.describe_topic", lambda kafka, topic: described)
     ended = run("learn", "--learner.metrics-port", str(taken_port))
     assert_refused(ended, f"learner.metrics_port: port {taken_port}", "in use")
     assert_refused(run("serve", "--serve.port", str(taken_port)), f"{taken_port}", "in use")

@@ -160,7 +160,7 @@ class Process:
         self.consumer = LogConsumer(SampleLog().send(make_samples(10)))
         self.described: TopicDescription | None = TopicDescription(topic_id="t1", num_partitions=2)
         self.served: list[tuple[str, int]] = []
-        monkeypatch.setattr("streams.learner_process.describe_topic", lambda kafka, topic: self.described)
+        monkeypatch.setattr("streams.topics.describe_topic", lambda kafka, topic: self.described)
         monkeypatch.setattr("streams.learner_process.KafkaConsumer", self._connect)
         monkeypatch.setattr(LearnerMetrics, "serve", lambda metrics, host, port: self.served.append((host, port)))
 
