@@ -18,7 +18,7 @@ install: $(VENV)/.installed  ## Create .venv and install with deploy/constraints
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or newer")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (about 1.5 GB with PyTorch; once)"
+	@echo "installing into $(VENV), once (about 1.5 GB with the CPU build of PyTorch; the README says how to have that one)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[embedded,dev,bench]'
 	@touch $@
