@@ -15,7 +15,6 @@ from rich.console import Console
 
 from deploy.broker import broker_command, free_port, port_is_free
 from deploy.client import ServerClient
-from deploy.figures import get_json, scrape
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
 from deploy.pages import recommendation_table
@@ -27,6 +26,7 @@ from model.settings import LearnSettings, ModelSettings
 from storage.errors import SetupError
 from streams.dataset import Dataset
 from streams.datasets import load_dataset
+from streams.figures import get_json, scrape
 from streams.topics import create_topics
 from streams.verify import VerifyReport
 
@@ -241,7 +241,6 @@ class Demo:
         outbox = sum(part["outbox"] for part in partitions)
         figures = Figures(
             rows=progress.get("rows", 0),
-            total=len(self.dataset),
             records=sum(part["applied"] + 1 for part in partitions),
             lag=lag,
             samples=learner.value("headwater_samples_learned_total"),
@@ -253,7 +252,6 @@ class Demo:
             sequence_p95_seconds=worker.quantile("headwater_event_to_sequence_seconds", 0.95),
             weights_p95_seconds=freshness.get("event_to_weights", {}).get("p95_seconds"),
             dead_letters=int(worker.value("headwater_dead_letters_total")),
-            restarts=self.supervisor.restarts(),
         )
         answering = str(freshness.get("model_version", "")).rpartition("/v")[2]
         idle = bool(learner) and learner.value("headwater_learner_behind_seconds") == 0

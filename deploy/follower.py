@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.freshness import Freshness
@@ -30,8 +29,6 @@ class Replica:
     recommender: Recommender
     settings: ModelSettings
     manifest: Manifest
-    loaded_ms: int
-    """When it was loaded, milliseconds since 1970."""
 
     @property
     def version(self) -> str:
@@ -60,12 +57,10 @@ class Follower:
         freshness: Freshness,
         *,
         poll_seconds: float,
-        clock_ms: Callable[[], int],
     ) -> None:
         self.store = store
         self.freshness = freshness
         self.poll_seconds = poll_seconds
-        self.clock_ms = clock_ms
         self.replica: Replica | None = None
         self.problem: str | None = None
         """Why the newest version is not the one that answers."""
@@ -135,7 +130,6 @@ class Follower:
             recommender=recommender,
             settings=settings,
             manifest=manifest,
-            loaded_ms=self.clock_ms(),
         )
         self.num_loaded = serial
         self._pointer = pointer

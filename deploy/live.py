@@ -20,7 +20,6 @@ class Figures:
     """What the processes say at one moment; rates are over all events so far, NaN before the first."""
 
     rows: int = 0
-    total: int = 0
     records: float = 0.0
     """Records that the worker has applied."""
     lag: int = 0
@@ -35,7 +34,6 @@ class Figures:
     sequence_p95_seconds: float | None = None
     weights_p95_seconds: float | None = None
     dead_letters: int = 0
-    restarts: int = 0
 
 
 HEADINGS = (

@@ -102,7 +102,6 @@ class ChunkConsumer(driver.Consumer):
         self._next: dict[TP, int] = {}
         self._astray: set[TP] = set()
         self._refused: set[TP] = set()
-        self.num_seeks = 0
 
     def seek_later(self, partition: int) -> None:
         """Have the partition sought from the store before the next fetch."""
@@ -187,7 +186,6 @@ class ChunkConsumer(driver.Consumer):
             await self.seek_wait(wanted)
         except IllegalStateError:
             return  # revoked meanwhile; the rebalance leads here again
-        self.num_seeks += len(wanted)
         self._next.update(wanted)
 
     async def _bounds(self, tps: set[TP]) -> dict[int, Bounds]:

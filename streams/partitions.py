@@ -55,7 +55,6 @@ class Partitions:
         self._new_sender = new_sender
         self._ending = ending
         self._held: dict[int, Partition] = {}
-        self._closing = False
         self.description = TopicDescription(topic_id="", num_partitions=topics.num_partitions)
 
     @property

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 from kafka import KafkaProducer  # type: ignore[import-untyped]  # kafka-python ships no types
 from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
-from prometheus_client.parser import text_string_to_metric_families
 
 from storage.errors import SetupError
 from streams.broken import BrokenRecord, broken_records
 from streams.dataset import Dataset
+from streams.figures import scrape
 from streams.items import Item, encode_item
 from streams.kafka_settings import KafkaSettings
 from streams.producer import EventProducer
@@ -88,15 +87,16 @@ def publish_items(kafka: KafkaSettings, topics: TopicSettings, items: Mapping[st
 
 
 def learner_position(url: str) -> LearnerPosition | None:
-    """How far the learner is, from its metrics; None while it does not answer."""
-    try:
-        text = httpx.get(url, timeout=1.0).raise_for_status().text
-    except httpx.HTTPError:
+    """How far the learner is, from its metrics; None while it does not answer.
+
+    Raises `SetupError` where what answers is no learner.
+    """
+    scraped = scrape(url)
+    if not scraped:
         return None
-    figures = {
-        sample.name: float(sample.value) for family in text_string_to_metric_families(text) for sample in family.samples
-    }
-    return LearnerPosition(figures[LEARNED], figures[BEHIND])
+    if LEARNED not in scraped:
+        raise SetupError(f"{url} has no {LEARNED}: set --learner-url to the metrics of headwater learn")
+    return LearnerPosition(scraped.value(LEARNED), scraped.value(BEHIND))
 
 
 class BrokenSlipper:

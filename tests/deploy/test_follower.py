@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> SnapshotStore:
 
 def follower_of(store: SnapshotStore, poll_seconds: float = 60) -> Follower:
     freshness = Freshness(lambda: NOW_MS)
-    return Follower(store, freshness, poll_seconds=poll_seconds, clock_ms=lambda: NOW_MS)
+    return Follower(store, freshness, poll_seconds=poll_seconds)
 
 
 def measured(follower: Follower) -> int:

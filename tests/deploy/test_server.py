@@ -42,7 +42,7 @@ class House:
         self.catalogue = Catalogue(KafkaSettings(), "items")
         self.catalogue.ready = True
         freshness = Freshness(lambda: NOW_MS)
-        self.follower = Follower(self.store, freshness, poll_seconds=60, clock_ms=lambda: NOW_MS)
+        self.follower = Follower(self.store, freshness, poll_seconds=60)
         self.serving = Serving(
             follower=self.follower,
             sequences=SequenceClient(URLS, timeout_seconds=0.5, transport=self.workers),

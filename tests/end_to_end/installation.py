@@ -9,10 +9,10 @@ from types import TracebackType
 
 from deploy.broker import free_port
 from deploy.client import ServerClient
-from deploy.figures import get_json, scrape
 from deploy.settings import Settings, dump_settings
 from deploy.supervisor import Managed, Supervisor, headwater_command
 from deploy.verify import verify_all
+from streams.figures import get_json, scrape
 from streams.verify import VerifyReport
 from tests.brokers import Broker, fresh_topics, wait_until
 

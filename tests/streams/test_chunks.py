@@ -57,7 +57,7 @@ def _consumer(positions: Positions, assigned: set[TP]) -> Any:
 
     consumer: Any = object.__new__(chunks.ChunkConsumer)
     consumer.transport = SimpleNamespace(positions=positions)
-    consumer.sought, consumer.num_seeks, consumer.flow_active = [], 0, True
+    consumer.sought, consumer.flow_active = [], True
     consumer._next, consumer._astray, consumer._refused = {}, set(), set()
     consumer._committed_offset = defaultdict(lambda: None)
     consumer.assignment = lambda: assigned

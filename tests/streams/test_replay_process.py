@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from deploy.broker import free_port
 from storage.errors import SetupError
@@ -88,3 +89,12 @@ def test_a_topic_that_is_not_there_is_named(tansu: Broker) -> None:
     kafka, _ = fresh_topics(tansu)
     with pytest.raises(SetupError, match="topic nowhere does not exist; create it with: headwater topics create"):
         list(read_topic(kafka, "nowhere"))
+
+
+def test_metrics_of_another_process_are_no_pace() -> None:
+    """The replay would crawl at its trial rate, or end with a traceback."""
+    port, registry = free_port(), CollectorRegistry()
+    Gauge("other", "Not a learner", registry=registry)
+    start_http_server(port, addr="127.0.0.1", registry=registry)
+    with pytest.raises(SetupError, match=r"has no headwater_events_learned_total: set --learner-url"):
+        learner_position(f"http://127.0.0.1:{port}/metrics")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from deploy.figures import Scrape, get_json, scrape
+from streams.figures import Scrape, get_json, scrape
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

@@ -24,6 +24,9 @@ class Scrape:
         found = [value for known, has, value in self._samples if known == name and labels.items() <= has.items()]
         return sum(found) if found else default
 
+    def __contains__(self, name: str) -> bool:
+        return any(known == name for known, _, _ in self._samples)
+
     def by_label(self, name: str, label: str) -> dict[str, float]:
         """Values of a name by one of its labels."""
         return {has[label]: value for known, has, value in self._samples if known == name}
