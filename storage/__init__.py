@@ -4,16 +4,18 @@ Sequences lie in one RocksDB for each source partition (`SequenceStore`), snapsh
 object store (`SnapshotStore`). It knows neither torch nor Kafka: what reads the log and what trains are elsewhere.
 """
 
-from storage.chunk import Applied
+from storage.folded import FoldedSequence, Update
 from storage.keys import OutboxKey
 from storage.manifest import Manifest, ManifestDraft, Pointer, SampleMark, SnapshotFile, Table
 from storage.sequence_store import SequenceStore
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from storage.store_settings import StoreSettings
+from storage.user_run import Applied
 
 __all__ = [
     "Applied",
+    "FoldedSequence",
     "Manifest",
     "ManifestDraft",
     "OutboxKey",
@@ -25,4 +27,5 @@ __all__ = [
     "SnapshotStore",
     "StoreSettings",
     "Table",
+    "Update",
 ]

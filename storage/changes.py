@@ -1,11 +1,13 @@
 """What a chunk of the log asks the store to do, in terms that know nothing of Kafka or JSON."""
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
+Feature: TypeAlias = str | int | float | bool
 
-class Exposed(msgspec.Struct, frozen=True, kw_only=True):
+
+class Exposed(msgspec.Struct, frozen=True, gc=False):
     """Items were shown to a user."""
 
     offset: int
@@ -14,9 +16,13 @@ class Exposed(msgspec.Struct, frozen=True, kw_only=True):
     kafka_ms: int
     item_ids: list[str]
     request_id: str | None = None
+    event_id: str | None = None
+
+    action: ClassVar[int] = -1
+    value: ClassVar[float | None] = None
 
 
-class Acted(msgspec.Struct, frozen=True, kw_only=True):
+class Acted(msgspec.Struct, frozen=True, gc=False):
     """A user acted on an item."""
 
     offset: int
@@ -28,14 +34,23 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
     """Index into the settings' actions."""
     value: float | None = None
     request_id: str | None = None
+    event_id: str | None = None
 
 
-class Updated(msgspec.Struct, frozen=True, kw_only=True):
+class Updated(msgspec.Struct, frozen=True, gc=False):
     """Features of a user changed."""
 
     offset: int
     user_id: str
-    features: dict[str, str | int | float | bool]
+    ts_ms: int
+    features: dict[str, Feature]
+
+
+class Ticked(msgspec.Struct, frozen=True, gc=False):
+    """Time passed in a partition without other records."""
+
+    offset: int
+    ts_ms: int
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="dead_letter"):
@@ -54,7 +69,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="dead_letter"):
     sha256: str
 
 
-Change: TypeAlias = Exposed | Acted | Updated | Refused
+Change: TypeAlias = Exposed | Acted | Updated | Ticked | Refused
 
 
 class SampleRef(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
@@ -64,4 +79,4 @@ class SampleRef(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
     since: int
     """Position of the user's previous trigger; -1 for the first."""
     num_records: int
-    """Entries in the range (since, trigger]."""
+    """Rows that were pending: exposures and actions in the range (since, trigger]."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rocksdict import BlockBasedOptions, Cache, Checkpoint, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, Checkpoint, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from storage.errors import StateError, StateInUseError
 
@@ -17,7 +17,8 @@ BLOOM_BITS = 10
 class Database:
     """One RocksDB in a folder, made if absent.
 
-    Its write-ahead log is on and never synced: after a power cut the log that feeds it is its redo log.
+    It keeps no write-ahead log: the log that feeds it is its redo log. After a kill it is as it was when it last
+    flushed, which is one moment between two batches.
     Every method raises `StateError` where the database is in use by another process, damaged, full or closed.
     """
 
@@ -27,6 +28,7 @@ class Database:
         self._closed = False
         with self._wrapped("opened"):
             self._db = Rdict(str(folder), _options())
+            self._db.set_write_options(_write_options())
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
@@ -52,10 +54,33 @@ class Database:
             # A cursor ends at a damaged block as it does at the last key.
             cursor.status()
 
+    def scan_back(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in [start, end], descending."""
+        with self._wrapped("read"):
+            cursor = self._db.iter(ReadOptions())
+            cursor.seek_for_prev(end)
+            while cursor.valid():
+                key = cursor.key()
+                if key < start:
+                    break
+                yield key, cursor.value()
+                cursor.prev()
+            cursor.status()
+
     def write(self, batch: WriteBatch) -> None:
         """Write a batch, whole or not at all."""
         with self._wrapped("written"):
             self._db.write(batch)
+
+    def flush(self) -> None:
+        """Have everything written so far outlive the process."""
+        with self._wrapped("flushed"):
+            self._db.flush()
+
+    def figure(self, name: str) -> int:
+        """A property of RocksDB that is a number, such as `rocksdb.estimate-live-data-size`; 0 where it has none."""
+        with self._wrapped("read"):
+            return self._db.property_int_value(name) or 0
 
     def checkpoint(self, folder: Path) -> None:
         """Make a copy in a folder that is not there yet, with hard links where possible."""
@@ -65,6 +90,7 @@ class Database:
     def close(self) -> None:
         """Close it; a second call does nothing."""
         if not self._closed:
+            self.flush()
             self._closed = True
             self._db.close()
 
@@ -102,4 +128,10 @@ def _options() -> Options:
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_keep_log_file_num(2)
+    return options
+
+
+def _write_options() -> WriteOptions:
+    options = WriteOptions()
+    options.disable_wal = True  # type: ignore[method-assign,assignment]  # an attribute that the stub calls a method
     return options

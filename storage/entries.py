@@ -1,15 +1,35 @@
-"""What a user's sequence is made of: entries as the log brought them, events as they are read.
+"""What a user's sequence is made of: one row for each shown item and each action, in a fixed layout.
 
 A *position* is one integer that orders the records of a source partition for ever: the log's epoch
 (how often the topic was made anew) in the high bits, the offset in the low 48.
 """
 
-from enum import IntEnum
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 
 OFFSET_BITS = 48
 """Bits of a position that hold the offset."""
+
+ENTRY = np.dtype(
+    [
+        ("position", "<i8"),  # of the source record
+        ("ts_ms", "<i8"),  # event time, milliseconds since 1970
+        ("kafka_ms", "<i8"),  # the source record's Kafka timestamp
+        ("event", "<u8"),  # xxh3_64 of the event id; 0 where there is none
+        ("item", "<u8"),  # xxh3_64 of the item id
+        ("request", "<u8"),  # xxh3_64 of the request id; 0 where there is none
+        ("value", "<f8"),  # NaN where there is none
+        ("index", "<u2"),  # place of the item in its impression, from 0; 0 for an action
+        ("action", "i1"),  # index into the settings' actions; -1 for an exposure
+        ("item_bytes", "<u2"),  # length of the item id in UTF-8
+    ]
+)
+"""One row, packed, as it is stored; the item's own bytes stand apart."""
+
+Columns = npt.NDArray[Any]
 
 
 def pack_position(epoch: int, offset: int) -> int:
@@ -26,49 +46,72 @@ def unpack_position(position: int) -> tuple[int, int]:
     return position >> OFFSET_BITS, position & ((1 << OFFSET_BITS) - 1)
 
 
-class Kind(IntEnum):
-    """What an entry records."""
+class Entries:
+    """Rows of one user: their fixed part as an array of `ENTRY`, their item ids as one run of bytes."""
 
-    EXPOSURE = 0
-    """An item was shown."""
-    ACTION = 1
-    """The user acted on an item."""
+    __slots__ = ("items", "rows")
+
+    def __init__(self, rows: Columns, items: bytes) -> None:
+        self.rows = rows
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def join(cls, parts: Iterable["Entries"]) -> "Entries":
+        """All rows of several, one after the other."""
+        parts = list(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.frombuffer(b"".join(part.rows.tobytes() for part in parts), ENTRY),
+            b"".join(part.items for part in parts),
+        )
+
+    def take(self, places: Columns) -> "Entries":
+        """The rows at these places, in their order."""
+        ends = np.cumsum(self.rows["item_bytes"], dtype=np.int64)
+        bounds = zip((ends - self.rows["item_bytes"])[places].tolist(), ends[places].tolist(), strict=True)
+        items = self.items
+        return Entries(self.rows[places], b"".join([items[start:end] for start, end in bounds]))
+
+    def until(self, position: int) -> "Entries":
+        """The rows up to a position (included); they stand in the order of positions."""
+        num = int(np.searchsorted(self.rows["position"], position, side="right"))
+        if num == len(self.rows):
+            return self
+        return Entries(self.rows[:num], self.items[: int(self.rows["item_bytes"][:num].sum())])
+
+    def item_ids(self, places: Columns) -> list[str]:
+        """Item ids of the rows at these places."""
+        ends = np.cumsum(self.rows["item_bytes"], dtype=np.int64)
+        bounds = zip((ends - self.rows["item_bytes"])[places].tolist(), ends[places].tolist(), strict=True)
+        text = self.items.decode()
+        if len(text) == len(self.items):
+            return [text[start:end] for start, end in bounds]
+        items = self.items
+        return [items[start:end].decode() for start, end in bounds]
+
+    def to_bytes(self) -> bytes:
+        """As stored: the number of rows (4 bytes, little-endian), the rows, the item ids."""
+        return len(self.rows).to_bytes(4, "little") + self.rows.tobytes() + self.items
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One record of a user's sequence, stored as the log brought it; an impression makes one per shown item."""
-
-    position: int
-    """Position of the source record."""
-    index: int
-    """Place of the item in its impression, from 0; 0 for an action."""
-    kind: Kind
-    ts_ms: int
-    """Event time, milliseconds since 1970."""
-    kafka_ms: int
-    """The source record's Kafka timestamp."""
-    item_id: str
-    request_id: str | None = None
-    action: int = -1
-    """Index into the settings' actions; -1 for an exposure."""
-    value: float | None = None
+def entries_from(values: Sequence[bytes]) -> Entries:
+    """Read back what `to_bytes` gave, several of them as one; raises `ValueError` for anything else."""
+    rows, items = [], []
+    for value in values:
+        end = 4 + int.from_bytes(value[:4], "little") * ENTRY.itemsize
+        if len(value) < max(4, end):
+            raise ValueError(f"{len(value)} bytes cannot hold {int.from_bytes(value[:4], 'little')} rows")
+        rows.append(value[4:end])
+        items.append(value[end:])
+    entries = Entries(np.frombuffer(b"".join(rows), ENTRY), b"".join(items))
+    if int(entries.rows["item_bytes"].sum()) != len(entries.items):
+        raise ValueError(f"item ids take {len(entries.items)} bytes, the rows say otherwise")
+    return entries
 
 
-class SequenceEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event of a sequence as it is read: an exposure with the actions folded onto it, or an organic action."""
-
-    item_id: str
-    ts_ms: int
-    """Event time of the exposure; of the first action where there was no exposure."""
-    actions: int
-    """Bit mask over the settings' actions; 0 is a bare exposure."""
-    value: float | None
-    """The newest value that came with an action."""
-    group: int
-    """Position of the impression, or of the organic action: events of one group happened together."""
-    index: int
-    """Place in the impression."""
-    acted: int | None
-    """Position of the first action's record."""
-    last: int
-    """Position of the newest record folded into this event."""
+NO_ENTRIES = Entries(np.empty(0, ENTRY), b"")
+"""The rows of a user of whom none is kept."""

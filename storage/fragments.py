@@ -1,106 +1,126 @@
-"""Where entries lie: a fragment for each user and chunk, merged into blocks, pruned of what no read can tell.
+"""Where rows lie: a fragment for each user and chunk, merged into blocks, which a trim replaces by new ones.
 
-Appending writes one small fragment. Once a user has more than `MAX_FRAGMENTS` of them, they become one; once that
-has `BLOCK_ENTRIES`, it is a block and left alone. Once the stored entries have doubled since the last pruning (or
-reached twice the cap), those that no read can tell from absent ones are dropped. All of it happens in the batch of
-the chunk that caused it.
+Appending writes one small fragment. Once a user has more than `MAX_FRAGMENTS` of them they become a block. Blocks
+belong to a *generation*, named by the position of the trim that began it; those of former ones stay as long as a
+pending sample is to be read as of a position before the trim. Each block says how far the ones before it reach in
+time and how many exposures they hold, so that who reads backwards knows when to stop.
 """
 
-import msgspec
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
 from rocksdict import WriteBatch
 
 from storage.database import Database
-from storage.entries import Entry
-from storage.keys import MAX_POSITION, fragment_key, fragment_prefix
-from storage.sequence import surviving
-from storage.user_state import UserState
+from storage.entries import Entries, entries_from
+from storage.keys import MAX_POSITION, block_position, block_prefix, fragment_key, fragment_prefix
+from storage.user_state import NOTHING_REACHED, UserState
 
 MAX_FRAGMENTS = 32
-"""Unmerged fragments of a user."""
-BLOCK_ENTRIES = 256
-"""Entries from which on a fragment is a block."""
+"""Fragments of a user that are not merged."""
+BLOCK_ROWS = 256
+"""Rows from which on a block is not added to."""
+_HEAD_BYTES = 12
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Entry])
+
+class Block(NamedTuple):
+    """Some consecutive rows of a user."""
+
+    first: int
+    """Position of its first row."""
+    reach: int
+    """How far in event time the blocks before it reach."""
+    exposures: int
+    """Exposures in the blocks before it."""
+    entries: Entries
 
 
 class Fragments:
-    """The entries of all users of one database; what is appended is written with the caller's batch."""
+    """The rows of all users of one database; what is appended is written with the caller's batch."""
 
-    def __init__(self, db: Database, cap: int) -> None:
+    def __init__(self, db: Database, window_ms: int) -> None:
         self._db = db
-        self._cap = cap
+        self._window_ms = window_ms
 
-    def read(self, user_id: str, *, first: int = 0, until: int = MAX_POSITION) -> list[Entry]:
-        """A user's stored entries of positions `first` to `until`, in order.
-
-        `first` must be 0 or the position at which a fragment begins.
-        """
-        entries: list[Entry] = []
-        for _, value in self._stored(user_id, first, until):
-            entries += _decoder.decode(value)
-        while entries and entries[-1].position > until:
-            entries.pop()
-        return entries
-
-    def append(self, batch: WriteBatch, user_id: str, state: UserState, entries: list[Entry], floor: int) -> None:
-        """Add a user's new entries.
-
-        Reads as of positions before `floor` need not stay possible.
-        """
-        state.num_entries += len(entries)
-        state.num_fragments += 1
-        if state.num_entries >= 2 * max(self._cap, state.num_survivors):
-            self._prune(batch, user_id, state, entries, floor)
-        elif state.num_fragments > MAX_FRAGMENTS:
-            self._merge(batch, user_id, state, entries)
-        else:
-            self._put(batch, user_id, entries)
-
-    def _merge(self, batch: WriteBatch, user_id: str, state: UserState, entries: list[Entry]) -> None:
-        merged = self._take(batch, user_id, state.tail) + entries
-        self._put(batch, user_id, merged)
-        if len(merged) < BLOCK_ENTRIES:
-            state.tail = merged[0].position
-            state.num_fragments = 1
-        else:
-            state.tail = merged[-1].position + 1
-            state.num_fragments = 0
-
-    def _prune(self, batch: WriteBatch, user_id: str, state: UserState, entries: list[Entry], floor: int) -> None:
-        stored = self._take(batch, user_id, 0) + entries
-        left = surviving(stored, floor, self._cap)
-        for block in _blocks(left):
-            self._put(batch, user_id, block)
-        if len(left) < len(stored):
-            state.exact_from = max(state.exact_from, floor)
-        state.num_entries = len(left)
-        state.num_survivors = len(left)
-        state.tail = stored[-1].position + 1
-        state.num_fragments = 0
-
-    def _take(self, batch: WriteBatch, user_id: str, first: int) -> list[Entry]:
-        entries: list[Entry] = []
-        for key, value in self._stored(user_id, first, MAX_POSITION):
-            batch.delete(key)
-            entries += _decoder.decode(value)
-        return entries
-
-    def _put(self, batch: WriteBatch, user_id: str, entries: list[Entry]) -> None:
-        key = fragment_key(fragment_prefix(user_id), entries[0].position)
-        batch.put(key, _encoder.encode(entries))
-
-    def _stored(self, user_id: str, first: int, until: int) -> list[tuple[bytes, bytes]]:
+    def tail(self, user_id: str, state: UserState, until: int = MAX_POSITION) -> list[Entries]:
+        """Rows that lie in fragments, from the first position on to `until` at least."""
         prefix = fragment_prefix(user_id)
-        return list(self._db.scan(fragment_key(prefix, first), fragment_key(prefix, until + 1)))
+        found = self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, min(until + 1, MAX_POSITION)))
+        values = [value for _, value in found]
+        return [entries_from(values)] if values else []
 
+    def blocks(self, user_id: str, generation: int, until: int = MAX_POSITION) -> Iterator[Block]:
+        """A generation's blocks that begin at `until` or before, the newest first."""
+        prefix = block_prefix(fragment_prefix(user_id), generation)
+        for key, value in self._db.scan_back(prefix, fragment_key(prefix, until)):
+            reach = int.from_bytes(value[:8], "little", signed=True)
+            exposures = int.from_bytes(value[8:_HEAD_BYTES], "little")
+            yield Block(block_position(key), reach, exposures, entries_from([value[_HEAD_BYTES:]]))
 
-def _blocks(entries: list[Entry]) -> list[list[Entry]]:
-    # A key is a position, so the entries of one record must not be parted.
-    blocks: list[list[Entry]] = []
-    for entry in entries:
-        if blocks and (len(blocks[-1]) < BLOCK_ENTRIES or blocks[-1][-1].position == entry.position):
-            blocks[-1].append(entry)
+    def append(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
+        """Add a user's new rows."""
+        state.num_fragments += 1
+        if state.num_fragments <= MAX_FRAGMENTS:
+            key = fragment_key(fragment_prefix(user_id), int(entries.rows["position"][0]))
+            batch.put(key, entries.to_bytes())
         else:
-            blocks.append([entry])
-    return blocks
+            self.seal(batch, user_id, state, Entries.join([*self.take_tail(batch, user_id, state), entries]))
+
+    def take_tail(self, batch: WriteBatch, user_id: str, state: UserState) -> list[Entries]:
+        """Rows that lie in fragments; the fragments are deleted."""
+        prefix = fragment_prefix(user_id)
+        values = []
+        for key, value in self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION)):
+            batch.delete(key)
+            values.append(value)
+        return [entries_from(values)] if values else []
+
+    def seal(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
+        """Write rows as blocks behind those of the present generation; what comes later lies in fragments."""
+        prefix = block_prefix(fragment_prefix(user_id), state.generation)
+        for block in _parted(entries):
+            head = state.reach.to_bytes(8, "little", signed=True) + state.block_exposures.to_bytes(4, "little")
+            batch.put(fragment_key(prefix, int(block.rows["position"][0])), head + block.to_bytes())
+            state.reach = max(state.reach, self._reach(block))
+            state.block_exposures += int((block.rows["action"] < 0).sum())
+        state.num_fragments = 0
+        state.tail = int(entries.rows["position"][-1]) + 1 if len(entries) else state.tail
+
+    def begin_generation(self, batch: WriteBatch, user_id: str, state: UserState, position: int, *, keep: bool) -> None:
+        """Let new blocks take the place of all present ones, which stay only if `keep`."""
+        if keep:
+            state.old = [*state.old, state.generation]
+        else:
+            self.drop_old(batch, user_id, state)
+            self._drop(batch, user_id, state.generation)
+        state.generation = position
+        state.reach, state.block_exposures = NOTHING_REACHED, 0
+
+    def drop_old(self, batch: WriteBatch, user_id: str, state: UserState) -> None:
+        """Delete the blocks of former generations."""
+        for generation in state.old:
+            self._drop(batch, user_id, generation)
+        state.old = []
+
+    def _drop(self, batch: WriteBatch, user_id: str, generation: int) -> None:
+        prefix = block_prefix(fragment_prefix(user_id), generation)
+        for key, _ in self._db.scan_back(prefix, fragment_key(prefix, MAX_POSITION)):
+            batch.delete(key)
+
+    def _reach(self, entries: Entries) -> int:
+        rows = entries.rows
+        naming = (rows["action"] >= 0) & (rows["request"] != 0)
+        return int((rows["ts_ms"] + np.where(naming, self._window_ms, 0)).max())
+
+
+def _parted(entries: Entries) -> Iterator[Entries]:
+    # A key is a position, so the rows of one record must not be parted.
+    positions = entries.rows["position"]
+    start = 0
+    while start < len(positions):
+        end = min(start + BLOCK_ROWS, len(positions))
+        while end < len(positions) and positions[end] == positions[end - 1]:
+            end += 1
+        yield entries.take(np.arange(start, end)) if (start, end) != (0, len(positions)) else entries
+        start = end

@@ -7,7 +7,7 @@ import msgspec
 from storage.errors import StateError
 from storage.store_settings import StoreSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,8 +19,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     num_partitions: int
     actions: tuple[str, ...]
     cap: int
+    attribution_seconds: float
+    exposure_rate: float
     sample_every: int
     sample_exposures: int
+    label_delay_seconds: float
+    session_gap_seconds: float
 
 
 class LogState(msgspec.Struct, kw_only=True):
@@ -32,6 +36,9 @@ class LogState(msgspec.Struct, kw_only=True):
     applied: int = -1
     """Offset of the last applied record of this epoch."""
     num_users: int = 0
+    num_timers: int = 0
+    watermark_ms: int = 0
+    """Newest event time of a record."""
 
 
 def make_header(settings: StoreSettings, *, topic: str, partition: int, num_partitions: int) -> Header:
@@ -42,8 +49,12 @@ def make_header(settings: StoreSettings, *, topic: str, partition: int, num_part
         num_partitions=num_partitions,
         actions=settings.actions,
         cap=settings.cap,
+        attribution_seconds=settings.attribution_seconds,
+        exposure_rate=settings.exposure_rate,
         sample_every=settings.sample_every,
         sample_exposures=settings.sample_exposures,
+        label_delay_seconds=settings.label_delay_seconds,
+        session_gap_seconds=settings.session_gap_seconds,
     )
 
 

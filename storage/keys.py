@@ -1,22 +1,35 @@
 """Keys of the sequence store's database: one byte that says what the value is, then what it belongs to.
 
-    b"h"                                     header: format, topic, partition, settings
-    b"l"                                     log: topic id, epoch, last applied offset, number of users
-    b"u" + user                              a user's counters and features
-    b"f" + len(user) + user + position       a fragment of a user's entries, by its first position
-    b"o" + position + n                      an item of the outbox
+    b"h"                                              header: format, topic, partition, settings
+    b"l"                                              log: topic id, epoch, last applied offset, watermark, counts
+    b"u" + user                                       a user's counters
+    b"a" + user                                       a user's features over time
+    b"f" + len(user) + user + position                a fragment of a user's rows, by its first position
+    b"b" + len(user) + user + generation + position   a block of them
+    b"e" + hash                                       an event id of which a row is kept
+    b"t" + due + user                                 a user's timer
+    b"o" + position + n                               an item of the outbox
 
-Numbers are big-endian, so that the order of keys is the order of positions: the length takes 2 bytes, a position 8,
-n 4. The length keeps the fragments of users apart of whom one's id begins with the other's.
+Numbers are big-endian, so that the order of keys is the order of positions: the length takes 2 bytes, n 4, all
+others 8. The length keeps the rows of users apart of whom one's id begins with the other's.
 """
 
 from typing import NamedTuple
 
+import xxhash
+
 HEADER = b"h"
 LOG = b"l"
 USER = b"u"
+UPDATES = b"a"
 FRAGMENT = b"f"
+BLOCK = b"b"
+EVENT = b"e"
+TIMER = b"t"
 OUTBOX = b"o"
+
+TIMERS_END = b"u"
+"""Above all timers' keys."""
 
 MAX_POSITION = 2**63 - 1
 
@@ -42,6 +55,11 @@ def user_of(key: bytes) -> str:
     return key[len(USER) :].decode()
 
 
+def updates_key(user_id: str) -> bytes:
+    """Key of a user's features over time."""
+    return UPDATES + user_id.encode()
+
+
 def fragment_prefix(user_id: str) -> bytes:
     """What the keys of all fragments of a user begin with.
 
@@ -55,6 +73,40 @@ def fragment_prefix(user_id: str) -> bytes:
 def fragment_key(prefix: bytes, position: int) -> bytes:
     """Key of the fragment that begins at a position."""
     return prefix + position.to_bytes(8, "big")
+
+
+def block_prefix(prefix: bytes, generation: int) -> bytes:
+    """What the keys of a generation's blocks begin with; `prefix` is that of the user's fragments."""
+    return BLOCK + prefix[1:] + generation.to_bytes(8, "big")
+
+
+def block_position(key: bytes) -> int:
+    """First position of the block that a key names."""
+    return int.from_bytes(key[-8:], "big")
+
+
+def user_hash(user_id: str) -> int:
+    """What tells equal event ids of different users apart."""
+    return xxhash.xxh3_64_intdigest(user_id.encode(), 1)
+
+
+def event_key(user: int, event: int) -> bytes:
+    """Key that says that a row of this event id's hash is kept of the user of this hash."""
+    return EVENT + (event ^ user).to_bytes(8, "big")
+
+
+def timer_key(due_ms: int, user_id: str) -> bytes:
+    """Key of a user's timer.
+
+    >>> timer_from(timer_key(7, "ada"))
+    (7, 'ada')
+    """
+    return TIMER + due_ms.to_bytes(8, "big") + user_id.encode()
+
+
+def timer_from(key: bytes) -> tuple[int, str]:
+    """When a timer is due, and whose it is."""
+    return int.from_bytes(key[1:9], "big"), key[9:].decode()
 
 
 def outbox_key(key: OutboxKey) -> bytes:

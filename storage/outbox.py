@@ -1,6 +1,8 @@
 """What has to leave the store for Kafka: due samples, by reference, and refused records; in the order of the log."""
 
+from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from typing import TypeAlias
 
 import msgspec
@@ -23,7 +25,7 @@ class Outbox:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._users: dict[OutboxKey, str | None] = {}
-        self._since: dict[str, dict[OutboxKey, int]] = {}
+        self._num_pending: Counter[str] = Counter()
         for key, value in db.scan(OUTBOX, _END):
             self.added(outbox_from(key), _decoder.decode(value))
 
@@ -36,9 +38,14 @@ class Outbox:
 
     def added(self, key: OutboxKey, item: Outgoing) -> None:
         """Note an item that is in the database."""
-        self._users[key] = item.user_id if isinstance(item, SampleRef) else None
-        if isinstance(item, SampleRef):
-            self._since.setdefault(item.user_id, {})[key] = item.since
+        user_id = item.user_id if isinstance(item, SampleRef) else None
+        self._users[key] = user_id
+        if user_id is not None:
+            self._num_pending[user_id] += 1
+
+    def has_pending(self, user_id: str) -> bool:
+        """Whether a sample of this user is still to be sent."""
+        return user_id in self._num_pending
 
     def items(self, limit: int, after: OutboxKey | None) -> list[tuple[OutboxKey, Outgoing]]:
         """At most `limit` items, oldest first, from behind `after`."""
@@ -47,12 +54,8 @@ class Outbox:
         if first is None:
             return []
         start = outbox_key(first) if after is None else outbox_key(after) + b"\0"
-        found: list[tuple[OutboxKey, Outgoing]] = []
-        for key, value in self._db.scan(start, _END):
-            if len(found) >= limit:
-                break
-            found.append((outbox_from(key), _decoder.decode(value)))
-        return found
+        found = islice(self._db.scan(start, _END), limit)
+        return [(outbox_from(key), _decoder.decode(value)) for key, value in found]
 
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         """Delete items that have arrived; one that is no longer there is passed over."""
@@ -64,14 +67,10 @@ class Outbox:
         for key in known:
             self._forget(key)
 
-    def oldest_since(self, user_id: str) -> int | None:
-        """Where the range of the user's oldest pending sample begins; None without one."""
-        return next(iter(self._since.get(user_id, {}).values()), None)
-
     def _forget(self, key: OutboxKey) -> None:
-        user_id = self._users.pop(key, None)
-        if user_id is not None:
-            pending = self._since[user_id]
-            del pending[key]
-            if not pending:
-                del self._since[user_id]
+        user_id = self._users.pop(key)
+        if user_id is None:
+            return
+        self._num_pending[user_id] -= 1
+        if not self._num_pending[user_id]:
+            del self._num_pending[user_id]

@@ -8,19 +8,32 @@ from pathlib import Path
 
 import msgspec
 
-from storage.changes import Change, Refused
+from storage.changes import Change, Feature
 from storage.checkpoints import Checkpoints
-from storage.chunk import Applied, Chunk
+from storage.chunk import Chunk, Rooms
 from storage.database import Database, new_batch
-from storage.entries import Entry, SequenceEvent
 from storage.errors import LogHoleError, StateError
+from storage.folded import FoldedSequence, Update
 from storage.fragments import Fragments
 from storage.header import LogState, check_header, make_header
-from storage.keys import HEADER, LOG, MAX_POSITION, USER, OutboxKey, user_key, user_of
+from storage.keys import (
+    HEADER,
+    LOG,
+    MAX_POSITION,
+    TIMERS_END,
+    USER,
+    OutboxKey,
+    timer_from,
+    timer_key,
+    user_key,
+    user_of,
+)
 from storage.outbox import Outbox, Outgoing
-from storage.sequence import fold_entries
+from storage.reading import Reading
 from storage.store_settings import StoreSettings
-from storage.user_state import UserState, decode_user, encode_user
+from storage.updates import read_updates
+from storage.user_run import Applied, Rules
+from storage.user_state import UserState, decode_user
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +54,14 @@ class SequenceStore:
         self._db = db
         self._checkpoints = checkpoints
         self._log = log
-        self._fragments = Fragments(db, settings.cap)
         self._outbox = Outbox(db)
+        window_ms = round(settings.attribution_seconds * 1000)
+        fragments = Fragments(db, window_ms)
+        self._reading = Reading(fragments, window_ms=window_ms, exposure_rate=settings.exposure_rate)
+        self._rooms = Rooms(
+            db=db, rules=Rules.of(settings), fragments=fragments, reading=self._reading, outbox=self._outbox
+        )
+        self._next_due = self._first_timer(0)
 
     @classmethod
     def open(
@@ -73,6 +92,7 @@ class SequenceStore:
             batch.put(HEADER, _encoder.encode(header))
             batch.put(LOG, _encoder.encode(log))
             db.write(batch)
+            db.flush()
             return cls(settings, db, checkpoints, log)
         except BaseException:
             db.close()
@@ -94,6 +114,16 @@ class SequenceStore:
         return self._log.num_users
 
     @property
+    def num_timers(self) -> int:
+        """Timers that are set."""
+        return self._log.num_timers
+
+    @property
+    def watermark_ms(self) -> int:
+        """Newest event time of a record, milliseconds since 1970; 0 without one."""
+        return self._log.watermark_ms
+
+    @property
     def outbox_size(self) -> int:
         """Items in the outbox."""
         return len(self._outbox)
@@ -111,37 +141,38 @@ class SequenceStore:
             )
         _check_offsets(start, last, changes)
         fresh = [change for change in changes if change.offset > self.applied]
-        chunk = Chunk(self.settings, self.epoch, self._states(fresh))
-        chunk.applied.skipped = len(changes) - len(fresh)
-        if last > self.applied:
-            self._write(chunk, fresh, last)
-        return chunk.applied
+        applied = self._write(fresh, last) if last > self.applied else Applied()
+        applied.skipped = len(changes) - len(fresh)
+        return applied
 
-    def read(self, user_id: str, *, until: int | None = None, last: int | None = None) -> list[SequenceEvent]:
-        """A user's events by (ts_ms, group, index), or the `last` of them, as of position `until` (included).
+    def read(
+        self, user_id: str, *, until: int | None = None, last: int | None = None, since: int | None = None
+    ) -> FoldedSequence:
+        """A user's events in order of time as of position `until` (included), or the newest `last` of them.
 
-        Raises `StateError` for an `until` before what is kept; those of pending samples never are.
+        With `since`, also what lies between those and the oldest event that has a row after that position. Raises
+        `StateError` for an `until` before what is kept; those of pending samples never are.
         """
         if last is not None and last < 0:
             raise ValueError(f"last must be >= 0, got {last}")
-        entries = self.entries(user_id, until=until)
-        return fold_entries(entries, self.settings.cap).events(last)
-
-    def entries(self, user_id: str, *, since: int = -1, until: int | None = None) -> list[Entry]:
-        """A user's entries of positions in (since, until], as the log brought them.
-
-        Complete for the ranges of pending samples and for what is in no sample yet; of older ones, those may be
-        missing that make no difference to `read`. Raises `StateError` as `read` does.
-        """
-        if until is not None:
-            self._check_until(user_id, until)
-        found = self._fragments.read(user_id, until=MAX_POSITION if until is None else until)
-        return found if since < 0 else [entry for entry in found if entry.position > since]
-
-    def features(self, user_id: str) -> dict[str, str | int | float | bool]:
-        """A user's features; empty for a user who is not known."""
         value = self._db.get(user_key(user_id))
-        return {} if value is None else decode_user(value).features
+        state = UserState() if value is None else decode_user(value)
+        position = MAX_POSITION if until is None else until
+        generation = state.generation_at(position)
+        if generation is None:
+            raise StateError(
+                f"the sequence of {user_id!r} as of position {until} is no longer kept: "
+                f"read it as of {state.generation} or later"
+            )
+        return self._reading.read(user_id, state, generation, position, last, since)
+
+    def updates(self, user_id: str, *, until: int | None = None) -> list[Update]:
+        """What was told of a user's features as of position `until`, in order of time."""
+        return [update for update in read_updates(self._db, user_id) if until is None or update.position <= until]
+
+    def features(self, user_id: str) -> dict[str, Feature]:
+        """A user's features; empty for a user of whom none was told."""
+        return {update.name: update.value for update in read_updates(self._db, user_id)}
 
     def users(self) -> Iterator[str]:
         """Ids of all users of whom anything is kept."""
@@ -160,51 +191,47 @@ class SequenceStore:
         """Make a checkpoint of the state as it is; returns its folder."""
         return self._checkpoints.create(self._db, topic_id=self._log.topic_id, applied=self.applied)
 
+    def flush(self) -> None:
+        """Have the state as it is outlive the process; a checkpoint does so, too."""
+        self._db.flush()
+
     def close(self) -> None:
-        """Close the database; a second call does nothing."""
+        """Flush and close the database; a second call does nothing."""
         self._db.close()
 
-    def _states(self, changes: list[Change]) -> dict[str, UserState | None]:
-        user_ids = list({change.user_id: None for change in changes if not isinstance(change, Refused)})
-        values = self._db.get_many([user_key(user_id) for user_id in user_ids])
-        return {
-            user_id: None if value is None else decode_user(value)
-            for user_id, value in zip(user_ids, values, strict=True)
-        }
-
-    def _write(self, chunk: Chunk, changes: list[Change], last: int) -> None:
-        floors = {user_id: self._floor(user_id, state) for user_id, state in chunk.states.items()}
-        for change in changes:
-            chunk.add(change)
+    def _write(self, changes: list[Change], last: int) -> Applied:
+        chunk = Chunk(self._rooms, self.epoch, changes, self._log.watermark_ms)
+        end_ms = chunk.timeline.end_ms
         batch = new_batch()
-        for user_id, state in chunk.states.items():
-            entries = chunk.entries.get(user_id)
-            if entries:
-                self._fragments.append(batch, user_id, state, entries, floors[user_id])
-            batch.put(user_key(user_id), encode_user(state))
-        for key, item in chunk.outgoing:
-            self._outbox.put(batch, key, item)
-        num_users = self.num_users + chunk.num_new_users
-        log = LogState(topic_id=self._log.topic_id, epoch=self.epoch, applied=last, num_users=num_users)
+        chunk.work(batch, self._due_users(end_ms))
+        log = LogState(
+            topic_id=self._log.topic_id,
+            epoch=self.epoch,
+            applied=last,
+            num_users=self.num_users + chunk.num_new_users,
+            num_timers=self.num_timers + chunk.num_new_timers,
+            watermark_ms=end_ms,
+        )
         batch.put(LOG, _encoder.encode(log))
         self._db.write(batch)
         self._log = log
         for key, item in chunk.outgoing:
             self._outbox.added(key, item)
+        if self._next_due is not None and self._next_due <= end_ms:
+            self._next_due = self._first_timer(end_ms + 1)
+        elif chunk.first_due is not None:
+            self._next_due = min(chunk.first_due, self._next_due or chunk.first_due)
+        return chunk.applied
 
-    def _floor(self, user_id: str, state: UserState) -> int:
-        # Where the oldest range begins that a sample, pending or still to come, will read.
-        pending = self._outbox.oldest_since(user_id)
-        return state.since if pending is None else pending
+    def _due_users(self, end_ms: int) -> list[str]:
+        if self._next_due is None or self._next_due > end_ms:
+            return []
+        due = self._db.scan(timer_key(self._next_due, ""), timer_key(end_ms + 1, ""))
+        return [timer_from(key)[1] for key, _ in due]
 
-    def _check_until(self, user_id: str, until: int) -> None:
-        value = self._db.get(user_key(user_id))
-        exact_from = -1 if value is None else decode_user(value).exact_from
-        if until < exact_from:
-            raise StateError(
-                f"the sequence of {user_id!r} as of position {until} is no longer kept: "
-                f"read it as of {exact_from} or later"
-            )
+    def _first_timer(self, since_ms: int) -> int | None:
+        first = next(self._db.scan(timer_key(since_ms, ""), TIMERS_END), None)
+        return None if first is None else timer_from(first[0])[0]
 
 
 def _has_state(place: Path) -> bool:
@@ -231,7 +258,7 @@ def _advance_epoch(db: Database, topic: str, topic_id: str) -> LogState:
         log.topic_id,
         log.epoch + 1,
     )
-    return LogState(topic_id=topic_id, epoch=log.epoch + 1, num_users=log.num_users)
+    return msgspec.structs.replace(log, topic_id=topic_id, epoch=log.epoch + 1, applied=-1)
 
 
 def _check_offsets(start: int, last: int, changes: Sequence[Change]) -> None:

@@ -1,32 +1,48 @@
-"""What is kept of a user beside the entries: when the next sample is due, where fragments lie, features."""
+"""What is kept of a user beside the rows: what is pending, when it is due, where the rows lie."""
 
 import msgspec
 
+NOTHING_REACHED = -(2**62)
+"""An event time before all others."""
 
-class UserState(msgspec.Struct, array_like=True):
-    """Counters and features of one user."""
+
+class UserState(msgspec.Struct, array_like=True, gc=False):
+    """Counters of one user."""
 
     since: int = -1
-    """Position of the previous trigger; what came later is in no sample yet."""
+    """Position of the previous trigger; what came later is pending."""
     num_actions: int = 0
-    """Actions since then."""
+    """Actions that are pending."""
     num_exposures: int = 0
-    """Exposures since then."""
-    num_entries: int = 0
-    """Entries that are stored."""
+    """Exposures that are pending."""
+    first_ts: int = 0
+    """Event time of the first pending record."""
+    last_ts: int = NOTHING_REACHED
+    """Newest event time."""
+    timer_due: int = 0
+    """When the user's timer is due, event time in milliseconds; 0 without one."""
+    num_rows: int = 0
+    """Rows that are kept."""
     num_survivors: int = 0
-    """Entries that the last pruning left."""
+    """Rows that the last trim left."""
+    floor_ts: int = NOTHING_REACHED
+    """Event time before which a record comes too late."""
     num_fragments: int = 0
     """Fragments that are not yet merged into a block."""
     tail: int = 0
-    """Position from which on fragments are not yet merged into a block."""
-    exact_from: int = -1
-    """Reads as of earlier positions are no longer possible."""
-    features: dict[str, str | int | float | bool] = {}
+    """Position from which on rows lie in fragments, before which in blocks."""
+    reach: int = NOTHING_REACHED
+    """Newest event time that rows in blocks have, or that an exposure has which they may act on by request."""
+    block_exposures: int = 0
+    """Exposures in blocks."""
+    generation: int = 0
+    """Position of the last trim: blocks written since belong to it."""
+    old: list[int] = []
+    """Former generations of which blocks are still there for pending samples, ascending."""
 
     @property
-    def num_unlearned(self) -> int:
-        """Entries that are in no sample yet."""
+    def num_pending(self) -> int:
+        """Rows that are in no sample yet."""
         return self.num_actions + self.num_exposures
 
     def trigger(self, position: int) -> None:
@@ -34,6 +50,10 @@ class UserState(msgspec.Struct, array_like=True):
         self.since = position
         self.num_actions = 0
         self.num_exposures = 0
+
+    def generation_at(self, position: int) -> int | None:
+        """The generation to read as of a position; None where it is no longer there."""
+        return next((each for each in (self.generation, *reversed(self.old)) if each <= max(position, 0)), None)
 
 
 _encoder = msgspec.msgpack.Encoder()
