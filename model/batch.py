@@ -24,6 +24,8 @@ class NewEvents:
     new: Integers
     numbers: Integers
     """Number of the event in the whole stream, from 0."""
+    exposure_rates: npt.NDArray[np.float64]
+    """Share of the exposures without an action that the event's sequence holds."""
 
     def __len__(self) -> int:
         return len(self.owners)
@@ -36,8 +38,15 @@ class NewEvents:
 
     def select(self, chosen: npt.NDArray[np.bool_] | slice) -> "NewEvents":
         """Some of the events."""
-        columns = (self.owners, self.indexes, self.rows, self.actions, self.new, self.numbers)
-        return NewEvents(*(column[chosen] for column in columns))
+        return NewEvents(
+            self.owners[chosen],
+            self.indexes[chosen],
+            self.rows[chosen],
+            self.actions[chosen],
+            self.new[chosen],
+            self.numbers[chosen],
+            self.exposure_rates[chosen],
+        )
 
 
 def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEvents:
@@ -65,6 +74,7 @@ def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEve
         columns["actions"][sort],
         columns["new"][sort],
         first_number + np.arange(len(sort)),
+        np.array([sequence.exposure_rate for sequence in sequences])[owners[sort]],
     )
 
 

@@ -73,10 +73,16 @@ class Objective:
         return scores_QI
 
     def action_logits(self, pass_: Pass) -> Tensor:
-        """Log odds of each action type for each new event, [E, A]."""
+        """Log odds of each action type for each new event as the stream holds it, [E, A].
+
+        Where only a share r of the exposures without an action is in the stream, the odds in it are those among all
+        exposures over r, as long as an action of another type is rare beside none (King & Zeng 2001). The network
+        gives the odds among all, so log r is taken off its log odds.
+        """
         outputs = pass_.outputs
         logits_EA: Tensor = self._network.ranking(pad_to_tile(outputs.target_ED), pad_to_tile(outputs.item_ED))
-        return logits_EA[: len(pass_.events)]
+        log_rate_E = torch.from_numpy(np.log(pass_.events.exposure_rates)).to(logits_EA)
+        return logits_EA[: len(pass_.events)] - log_rate_E.unsqueeze(-1)
 
     def retrieval_loss(
         self,

@@ -30,3 +30,5 @@ class UserSequence:
     """Bits NEW_*; 0 is context."""
     order: npt.NDArray[np.int64]
     """Place of each new event in the stream's order; ignored where `new` is 0."""
+    exposure_rate: float = 1.0
+    """Share of the exposures without an action that are in the sequence; the others were left out by chance."""

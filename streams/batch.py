@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from model.sequence import UserSequence
 from streams.samples import Sample
@@ -36,11 +37,20 @@ class _Row:
             item_ids=sample.item_ids,
             ts_ms=np.array(sample.ts_ms, dtype=np.int64),
             actions=np.array(sample.actions, dtype=np.int64),
-            values=np.array([np.nan if value is None else value for value in sample.values], dtype=np.float32),
+            values=newest_values(sample),
             groups=np.array(sample.groups, dtype=np.int64),
             new=np.array([self.new.get(key, 0) for key in keys], dtype=np.int64),
             order=np.array([self.order.get(key, 0) for key in keys], dtype=np.int64),
+            exposure_rate=sample.exposure_rate,
         )
+
+
+def newest_values(sample: Sample) -> npt.NDArray[np.float32]:
+    """The newest value of each event; NaN where it has none."""
+    values = np.full(len(sample.item_ids), np.nan, dtype=np.float32)
+    for place, value in zip(sample.value_places, sample.values, strict=True):
+        values[place] = value
+    return values
 
 
 class MicroBatch:

@@ -1,6 +1,14 @@
 """A training sample: one user's sequence as of a trigger, and which of its events are to be learned."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
+
+from storage.changes import Feature
+from storage.folded import Update
+from storage.updates import segment_starts
 
 NEW_EXPOSURE = 1
 """Bit in `Sample.new`: the exposure came since the user's previous sample."""
@@ -10,16 +18,28 @@ NEW_FURTHER_ACTION = 4
 """Bit in `Sample.new`: a further action on an event that had one came since the user's previous sample."""
 
 
-SAMPLE_VERSION = 1
-"""The newest format of a sample that this code reads."""
+SAMPLE_VERSION = 2
+"""The format of a sample that this code writes and reads."""
+
+
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """A feature of the user from a moment on: the first update of a stretch over which its value stays the same."""
+
+    ts_ms: int
+    """Event time of the update."""
+    place: int
+    """Index of the first event that is not before it; the number of events where all are."""
+    name: str
+    value: Feature
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One due sample; equal for every replay of the same log.
 
-    Its id is (epoch, partition, trigger_offset, n). The columns describe the user's last events, oldest first, as
-    of the trigger; all have one length. Records in the range (since, trigger] are new: each record is in the range
-    of exactly one sample of its user.
+    Its id is (epoch, partition, trigger_offset, n). The columns `item_ids`, `ts_ms`, `actions`, `groups` and `new`
+    describe the user's last events, oldest first, as of the trigger; all have one length. Values are sparse: the
+    columns `value_places`, `value_actions` and `values` have a length of their own. Records in the range
+    (since, trigger] are new: each record is in the range of exactly one sample of its user.
     """
 
     v: int = SAMPLE_VERSION
@@ -39,15 +59,23 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     ts_ms: list[int]
     actions: list[int]
     """Bit masks over the settings' actions."""
-    values: list[float | None]
     groups: list[int]
     """Events with equal numbers belong to one impression."""
     new: list[int]
     """Bits NEW_EXPOSURE, NEW_ACTION and NEW_FURTHER_ACTION; 0 is context only."""
+    value_places: list[int]
+    """Index of the event that each value belongs to, ascending."""
+    value_actions: list[int]
+    """Action that each value came with, an index into the settings' actions; of one event the newest action last."""
+    values: list[float]
+    features: list[Segment]
+    """How the user's features changed, oldest first; of what was overtaken before the first event nothing."""
+    exposure_rate: float
+    """Share of the exposures without an action that are among the events; the others were left out by chance."""
     num_records: int
     """Source records (an exposure counts one) in the range."""
     kafka_ms: list[int]
-    """Kafka timestamps of the records in the range."""
+    """Kafka timestamps of the records in the range, but those that the cap dropped."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -65,10 +93,31 @@ def decode_sample(value: bytes | None) -> Sample:
         sample = _decoder.decode(value or b"")
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(str(error)) from error
-    if sample.v > SAMPLE_VERSION:
-        raise msgspec.ValidationError(f"v must be <= {SAMPLE_VERSION}, got {sample.v}: upgrade the learner first")
-    columns = (sample.item_ids, sample.ts_ms, sample.actions, sample.values, sample.groups, sample.new)
+    if sample.v != SAMPLE_VERSION:
+        raise msgspec.ValidationError(f"v must be {SAMPLE_VERSION}, got {sample.v}: upgrade workers and learner alike")
+    _check_lengths(sample.item_ids, sample.ts_ms, sample.actions, sample.groups, sample.new)
+    _check_lengths(sample.value_places, sample.value_actions, sample.values)
+    if sample.value_places and not 0 <= min(sample.value_places) <= max(sample.value_places) < len(sample.item_ids):
+        raise msgspec.ValidationError(f"value_places must be 0 to {len(sample.item_ids) - 1}")
+    return sample
+
+
+def segments_of(updates: Sequence[Update], ts_ms: Sequence[int]) -> list[Segment]:
+    """The segments of updates that stand in order of time, beside events at these times.
+
+    >>> made = [Update(0, 10, "age", 3), Update(1, 20, "age", 3), Update(2, 30, "age", 4)]
+    >>> [(segment.ts_ms, segment.place, segment.value) for segment in segments_of(made, [15, 30])]
+    [(10, 0, 3), (30, 1, 4)]
+    """
+    found: dict[tuple[str, int], Segment] = {}
+    for number, start in enumerate(segment_starts(updates)):
+        place = bisect_left(ts_ms, start.ts_ms)
+        # Of what a feature was before the first event, only the newest counts.
+        found[start.name, number if place else -1] = Segment(start.ts_ms, place, start.name, start.value)
+    return sorted(found.values(), key=lambda segment: (segment.ts_ms, segment.name))
+
+
+def _check_lengths(*columns: list[Any]) -> None:
     lengths = sorted({len(column) for column in columns})
     if len(lengths) > 1:
         raise msgspec.ValidationError(f"columns must have one length, got {lengths}")
-    return sample

@@ -6,6 +6,8 @@ import faust
 from faust import web
 from faust.types import TP
 
+from storage.errors import StateError
+from storage.keys import MAX_POSITION
 from storage.sequence_store import SequenceStore
 from streams.chunks import ChunkConsumer
 from streams.partitioning import partition_of
@@ -14,23 +16,34 @@ from streams.worker_metrics import WorkerMetrics
 
 MAX_LAST = 100_000
 """Most events that one request asks for."""
+MAX_DIGITS = len(str(MAX_POSITION))
 
 
-def sequence_columns(store: SequenceStore, user_id: str, last: int | None) -> dict[str, Any]:
-    """A user's newest events as columns, with how far the store is."""
-    events = store.read(user_id, last=last)
+def sequence_columns(
+    store: SequenceStore, user_id: str, last: int | None = None, until: int | None = None
+) -> dict[str, Any]:
+    """A user's newest events as columns, as of position `until` or now, with how far the store is.
+
+    `values` holds the newest value of each event, `valued` all of them as [index of the event, action, value].
+    Raises `StateError` for an `until` before what is kept.
+    """
+    events = store.read(user_id, last=last, until=until)
+    columns = (events.value_places.tolist(), events.value_actions.tolist(), events.values.tolist())
+    valued = list(zip(*columns, strict=True))
+    newest = {place: value for place, _, value in valued}
     return {
         "user_id": user_id,
         "partition": store.partition,
         "epoch": store.epoch,
         "applied": store.applied,
         "action_names": list(store.settings.actions),
-        "item_ids": [event.item_id for event in events],
-        "ts_ms": [event.ts_ms for event in events],
-        "actions": [event.actions for event in events],
-        "values": [event.value for event in events],
-        "groups": [event.group for event in events],
-        "indexes": [event.index for event in events],
+        "item_ids": events.item_ids,
+        "ts_ms": events.ts_ms.tolist(),
+        "actions": events.actions.tolist(),
+        "values": [newest.get(place) for place in range(len(events))],
+        "valued": valued,
+        "groups": events.groups.tolist(),
+        "indexes": events.indexes.tolist(),
         "features": store.features(user_id),
     }
 
@@ -44,10 +57,11 @@ class Views:
         self._metrics = metrics
 
     def install(self) -> None:
-        """Add the views to the app: `GET /sequence?user_id=ID&last=N` and `GET /state`."""
+        """Add the views to the app: `GET /sequence?user_id=ID&last=N&until=POSITION` and `GET /state`."""
 
         async def sequence(view: web.View, request: web.Request) -> web.Response:
-            status, answer = self.sequence(request.query.get("user_id", ""), request.query.get("last"))
+            query = request.query
+            status, answer = self.sequence(query.get("user_id", ""), query.get("last"), query.get("until"))
             return view.json(answer, status=status)
 
         async def state(view: web.View, request: web.Request) -> web.Response:
@@ -56,18 +70,26 @@ class Views:
         self._app.page("/sequence")(sequence)
         self._app.page("/state")(state)
 
-    def sequence(self, user_id: str, last: str | None) -> tuple[int, dict[str, Any]]:
-        """HTTP status and answer; status 421 where another worker holds the user's partition."""
+    def sequence(self, user_id: str, last: str | None = None, until: str | None = None) -> tuple[int, dict[str, Any]]:
+        """HTTP status and answer; 421 where another worker holds the user's partition, 410 before what is kept."""
         if not user_id:
             return 400, {"error": "user_id must not be empty: /sequence?user_id=ID&last=N"}
-        if last is not None and not (last.isascii() and last.isdigit() and 0 < int(last) <= MAX_LAST):
+        if last is not None and not _is_number(last, 1, MAX_LAST):
             return 400, {"error": f"last must be 1 to {MAX_LAST}, got {last[:32]!r}"}
+        if until is not None and not _is_number(until, 0, MAX_POSITION):
+            return 400, {"error": f"until must be a position, 0 to {MAX_POSITION}, got {until[:32]!r}"}
         partition = partition_of(user_id, self._partitions.description.num_partitions)
         store = self._partitions.stores.get(partition)
         if store is None:
             error = f"partition {partition} of this user is not held by this worker: ask another one"
             return 421, {"error": error, "partition": partition}
-        return 200, sequence_columns(store, user_id, None if last is None else int(last))
+        try:
+            columns = sequence_columns(
+                store, user_id, None if last is None else int(last), None if until is None else int(until)
+            )
+        except StateError as error:
+            return 410, {"error": str(error)}
+        return 200, columns
 
     def state(self) -> dict[str, Any]:
         """How far each partition is, and what was counted since the worker started."""
@@ -91,3 +113,7 @@ class Views:
             "users": store.num_users,
             "highwater": consumer.highwater(TP(self._partitions.topic, store.partition)),
         }
+
+
+def _is_number(text: str, least: int, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and least <= int(text) <= most

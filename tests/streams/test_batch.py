@@ -17,7 +17,6 @@ def second(**changes: object) -> Sample:
         "item_ids": ["i1", "i2"],
         "ts_ms": [1_000, 2_000],
         "actions": [1, 2],
-        "values": [None, 4.5],
         "groups": [0, 2],
         "new": [0, SHOWN_AND_ACTED],
     }
@@ -27,7 +26,7 @@ def second(**changes: object) -> Sample:
 def test_a_sample_becomes_a_row_as_it_is() -> None:
     """A column that is swapped, cut or cast wrongly is learned without a word."""
     batch = MicroBatch(100)
-    batch.add(second())
+    batch.add(second(value_places=[1, 1], value_actions=[0, 1], values=[2.0, 4.5]))
     (row,) = batch.sequences()
     assert (row.user_id, row.item_ids) == ("ada", ["i1", "i2"])
     assert row.ts_ms.tolist() == [1_000, 2_000]
@@ -36,8 +35,16 @@ def test_a_sample_becomes_a_row_as_it_is() -> None:
     assert row.new.tolist() == [0, SHOWN_AND_ACTED]
     assert row.order.tolist() == [0, 100]
     np.testing.assert_array_equal(row.values, np.array([np.nan, 4.5], np.float32))
+    assert row.exposure_rate == 1.0
     for column in (row.ts_ms, row.actions, row.groups, row.new, row.order):
         assert column.dtype == np.int64
+
+
+def test_a_row_says_at_which_rate_exposures_were_left_out() -> None:
+    """The learner would take the odds among few exposures for those among all."""
+    batch = MicroBatch(0)
+    batch.add(sample_factory(exposure_rate=0.25))
+    assert batch.sequences()[0].exposure_rate == 0.25
 
 
 def test_two_samples_of_a_user_are_one_row_with_the_new_events_of_both() -> None:
@@ -58,7 +65,7 @@ def test_bits_of_one_event_from_two_samples_join_and_keep_its_first_place() -> N
     """An event that is shown in one sample and acted on in the next would lose one of the two."""
     batch = MicroBatch(0)
     batch.add(sample_factory(new=[NEW_EXPOSURE], actions=[0]))
-    batch.add(second(item_ids=["i1"], ts_ms=[1_000], actions=[1], values=[None], groups=[0], new=[NEW_ACTION]))
+    batch.add(second(item_ids=["i1"], ts_ms=[1_000], actions=[1], groups=[0], new=[NEW_ACTION]))
     (row,) = batch.sequences()
     assert row.new.tolist() == [SHOWN_AND_ACTED]
     assert row.order.tolist() == [0]
@@ -75,7 +82,6 @@ def test_events_are_numbered_in_the_order_of_arrival_across_users() -> None:
             item_ids=["i8", "i9"],
             ts_ms=[1, 2],
             actions=[1, 1],
-            values=[None, None],
             groups=[4, 5],
             new=[NEW_FURTHER_ACTION, SHOWN_AND_ACTED],
         )
@@ -92,7 +98,7 @@ def test_a_sample_that_dropped_a_new_event_of_the_batch_does_not_fit() -> None:
     """The cap may have pushed it out: joined, it would never be learned."""
     batch = MicroBatch(0)
     batch.add(sample_factory())
-    without = second(item_ids=["i2"], ts_ms=[2_000], actions=[2], values=[None], groups=[2], new=[SHOWN_AND_ACTED])
+    without = second(item_ids=["i2"], ts_ms=[2_000], actions=[2], groups=[2], new=[SHOWN_AND_ACTED])
     assert not batch.fits(without)
     assert batch.fits(sample_factory(user_id="bob"))
     assert batch.fits(second())
@@ -102,7 +108,7 @@ def test_the_same_item_in_another_impression_is_another_event() -> None:
     """Matching by item alone would take a repeat for the event that was dropped."""
     batch = MicroBatch(0)
     batch.add(sample_factory())
-    repeat = second(item_ids=["i1"], ts_ms=[2_000], actions=[2], values=[None], groups=[2], new=[SHOWN_AND_ACTED])
+    repeat = second(item_ids=["i1"], ts_ms=[2_000], actions=[2], groups=[2], new=[SHOWN_AND_ACTED])
     assert not batch.fits(repeat)
 
 
