@@ -22,8 +22,9 @@ class Arrivals:
         self.has_user = places.__contains__
         """Whether a user has a record here."""
         order = np.argsort(of_user, kind="stable")
-        ends = np.cumsum(np.bincount(of_user, minlength=len(places))).tolist()
-        self.bounds = list(zip([0, *ends[:-1]], ends, strict=True))
+        counts = np.bincount(of_user, minlength=len(places))
+        ends = np.cumsum(counts)
+        self.bounds = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
         """First record and end of each user."""
         ordered = [changes[place] for place in order.tolist()]
         rows = self._rows(epoch, ordered)

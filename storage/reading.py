@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from storage.entries import NO_ENTRIES, Entries
-from storage.fold import Fold, fold_entries
+from storage.fold import Fold, Places, fold_entries
 from storage.folded import FoldedSequence
 from storage.fragments import Block, Fragments
 from storage.keys import MAX_POSITION
@@ -40,7 +40,7 @@ class Reading:
                 entries = entries.until(until)
             fold = self.fold(entries)
             start = _start(fold, last, since)
-            if oldest is None or wanted is None or self._suffices(fold, start, last, oldest):
+            if oldest is None or self._suffices(fold, start, last, since, oldest):
                 return fold.columns(fold.heads[start:], since)
             wanted = 2 * max(len(entries), 1)
 
@@ -48,12 +48,14 @@ class Reading:
         """The fold of rows under the settings."""
         return fold_entries(entries, window_ms=self._window_ms, exposure_rate=self._exposure_rate)
 
-    def _suffices(self, fold: Fold, start: int, last: int | None, oldest: Block) -> bool:
+    def _suffices(self, fold: Fold, start: int, last: int | None, since: int | None, oldest: Block) -> bool:
         """Whether no row before the `oldest` block can be told from an absent one in the events from `start` on."""
-        assert last is not None
-        if len(fold.heads) < last or start >= len(fold.heads):
+        if last is None or len(fold.heads) < last or start >= len(fold.heads):
             return False
         since_ts = int(fold.ts_ms[fold.heads[start]])
+        if since is not None:
+            # A new exposure that is left out would be there if a row further back acted on it.
+            since_ts = min(since_ts, int(fold.ts_ms[_new(fold, since)].min(initial=since_ts)))
         if since_ts <= oldest.reach:
             return False
         if not oldest.exposures:
@@ -84,8 +86,13 @@ def _start(fold: Fold, last: int | None, since: int | None) -> int:
     start = 0 if last is None else max(0, len(fold.heads) - last)
     if since is None or start == 0:
         return start
-    new = fold.target[fold.entries.rows["position"] > since]
     is_new = np.zeros(len(fold.target), bool)
-    is_new[new[new >= 0]] = True
+    is_new[_new(fold, since)] = True
     places = np.flatnonzero(is_new[fold.heads[:start]])
     return int(places[0]) if len(places) else start
+
+
+def _new(fold: Fold, since: int) -> Places:
+    """Places of the events, left out or not, that have a row after `since`."""
+    target = fold.target[fold.entries.rows["position"] > since]
+    return target[target >= 0]
