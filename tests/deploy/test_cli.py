@@ -1,6 +1,7 @@
 """The command line: help everywhere, and one clear line with exit code 2 for what cannot work."""
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]  # kafka-python ships no types
 
-from deploy import cli
 from deploy.broker import EmbeddedBroker, free_port
 from deploy.cli import app, main
 from storage.errors import SnapshotError
@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
 
     def command(*arguments: str) -> SimpleNamespace:
         monkeypatch.setattr(sys, "argv", ["headwater", *arguments])
