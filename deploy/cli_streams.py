@@ -31,11 +31,23 @@ from streams.worker_settings import WorkerSettings
 
 
 @app.command
-def broker(*, port: int = 9092, log: Path = Path(".headwater/broker.log")) -> int:
-    """Run the embedded Kafka broker in the foreground; its records live in memory and are gone when it stops."""
-    from deploy.broker import run_broker
+def broker(
+    *,
+    port: int = 9092,
+    log: Path = Path(".headwater/broker.log"),
+    kafka_home: Annotated[Path | None, Parameter(help="An unpacked Apache Kafka 4.", env_var="KAFKA_HOME")] = None,
+    folder: Annotated[Path, Parameter(help="Where Apache Kafka keeps its records.")] = Path(".headwater/kafka"),
+) -> int:
+    """Run a Kafka broker on this machine in the foreground.
 
-    return run_broker(port, log)
+    With KAFKA_HOME that Apache Kafka, which needs Java and keeps its records; else the embedded broker, whose records
+    live in memory and are gone when it stops.
+    """
+    from deploy.broker import ApacheKafka, EmbeddedBroker, run_broker
+
+    if kafka_home is None:
+        return run_broker(EmbeddedBroker(port, log), "in memory")
+    return run_broker(ApacheKafka(kafka_home, folder, port, log=log), f"records in {folder}")
 
 
 @topics_app.command(name="create")
