@@ -2,8 +2,9 @@
 
 import json as json_module
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -148,9 +149,16 @@ def dlq_ls(
 
 
 @app.command
-def schema() -> int:
-    """Print the JSON Schema of the events."""
-    from streams.events import event_schema
+def schema(
+    *,
+    format: Annotated[  # noqa: A002 - the flag's name
+        Literal["json-schema", "asyncapi"], Parameter(help="The events alone, or all topics and their messages.")
+    ] = "json-schema",
+    topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Print what travels: the events as JSON Schema, or all topics as an AsyncAPI document."""
+    from streams.schema import asyncapi_document, event_schema
 
-    print(json_module.dumps(event_schema(), indent=2))  # noqa: T201 - the command's output
+    document = asyncapi_document(topics, version("headwater")) if format == "asyncapi" else event_schema()
+    print(json_module.dumps(document, indent=2))  # noqa: T201 - the command's output
     return 0

@@ -12,6 +12,7 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]  # kafk
 from kafka.errors import KafkaError, TopicAlreadyExistsError  # type: ignore[import-untyped]  # as above
 
 from storage.errors import SetupError
+from streams.events import Kind
 from streams.kafka_settings import KafkaSettings
 
 NUM_CATALOGUE_PARTITIONS = 1
@@ -39,6 +40,10 @@ class TopicSettings:
     """How long `events` are kept: the state can be rebuilt from these."""
     samples_retention_days: float = 7.0
     """How long `samples` and dead letters are kept."""
+    impressions: str = ""
+    """Topic of others, its whole name, whose impressions `headwater ingress` forwards into `events`; empty: none."""
+    actions: str = ""
+    """Topic of others, its whole name, whose actions `headwater ingress` forwards into `events`; empty: none."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -51,6 +56,7 @@ class TopicSettings:
         for field in ("events_retention_days", "samples_retention_days"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} must be > 0, got {getattr(self, field)}")
+        self._check_sources()
 
     @property
     def events(self) -> str:
@@ -76,6 +82,22 @@ class TopicSettings:
     def names(self) -> tuple[str, ...]:
         """All topics."""
         return (self.events, self.items, self.samples, self.dead_letters)
+
+    @property
+    def sources(self) -> dict[str, Kind]:
+        """Topics that `headwater ingress` reads, and what is in each: `impression` or `action`."""
+        named: dict[str, Kind] = {self.impressions: "impression", self.actions: "action"}
+        return {topic: kind for topic, kind in named.items() if topic}
+
+    def _check_sources(self) -> None:
+        for field in ("impressions", "actions"):
+            topic = getattr(self, field)
+            if topic and not _NAME.match(topic):
+                raise ValueError(f"{field} must be letters, digits, '.', '_' or '-', got {topic!r}")
+            if topic in self.names:
+                raise ValueError(f"{field} must be a topic of others, got {topic!r}, which is one of ours")
+        if self.impressions and self.impressions == self.actions:
+            raise ValueError(f"impressions and actions must be two topics, got {self.actions!r} for both")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

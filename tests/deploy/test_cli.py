@@ -92,6 +92,8 @@ def test_the_schema_is_json(run: Run) -> None:
     ended = run("schema")
     assert ended.code == 0
     assert {"Impression", "Action", "UserUpdate", "Tick"} <= json.loads(ended.out)["$defs"].keys()
+    ended = run("schema", "--format", "asyncapi", "--topics.prefix", "x-")
+    assert json.loads(ended.out)["channels"]["events"]["address"] == "x-events"
 
 
 @pytest.mark.parametrize(
