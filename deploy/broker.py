@@ -22,6 +22,8 @@ from streams.kafka_settings import KafkaSettings
 from streams.topics import admin_client
 
 HOST = "127.0.0.1"
+PROTOCOLS = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT"
+"""Apache Kafka's listeners and what each speaks."""
 PROBE_SECONDS = 1.0
 """How long a broker that starts may take for one answer."""
 FORMAT_SECONDS = 60.0
@@ -153,8 +155,8 @@ class EmbeddedBroker(LocalBroker):
 class ApacheKafka(LocalBroker):
     """One combined controller and broker of an unpacked Apache Kafka 4; its records are in `folder` and outlive it.
 
-    `properties` are added to `server.properties`, or take the place of those made here; a listener called PLAINTEXT
-    must stay. `java_options` go to the virtual machine.
+    It listens on `port` in plain text, and as `listeners` say, each like `SASL_SSL://127.0.0.1:9093`. `properties` are
+    added to those of `server.properties` made here; `java_options` go to the virtual machine.
     """
 
     kind = "Apache Kafka"
@@ -168,12 +170,14 @@ class ApacheKafka(LocalBroker):
         port: int,
         *,
         log: Path | None = None,
+        listeners: Sequence[str] = (),
         properties: Mapping[str, str] | None = None,
         java_options: Sequence[str] = ("-Xmx1g",),
     ) -> None:
         super().__init__(port, log or folder / "server.log")
         self.home = home.absolute()
         self.folder = folder.absolute()
+        self.listeners = [f"PLAINTEXT://{self.address}", *listeners]
         self.properties = properties or {}
         self.java_options = java_options
 
@@ -219,7 +223,6 @@ class ApacheKafka(LocalBroker):
     def _defaults(self) -> dict[str, str]:
         # The quorum takes over another address of its one voter when it starts.
         controller = free_port()
-        listener = f"PLAINTEXT://{self.address}"
         internal_topics = {
             f"{name}.{setting}": "1"
             for name in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
@@ -230,9 +233,9 @@ class ApacheKafka(LocalBroker):
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "listeners": f"{listener},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": listener,
+            "listener.security.protocol.map": PROTOCOLS,
+            "listeners": ",".join([*self.listeners, f"CONTROLLER://{HOST}:{controller}"]),
+            "advertised.listeners": ",".join(self.listeners),
             "controller.quorum.bootstrap.servers": f"{HOST}:{controller}",
             "log.dirs": str(self.folder / "data"),
             "auto.create.topics.enable": "false",

@@ -17,13 +17,13 @@ from storage.entries import unpack_position
 from storage.errors import SetupError
 from storage.keys import OutboxKey
 from streams.events import InvalidEventError
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings, existing_topic
 
 MAX_LIST_SECONDS = 30.0
 """Where dead letters go on coming in, the list ends after this."""
 
-_EXCEPTION = "__streams.errors.exception"
 MAX_HEAD_BYTES = 64 * 1024
 """How much of a refused record's value is kept."""
 MAX_KEY_BYTES = 1_024
@@ -31,8 +31,9 @@ MAX_KEY_BYTES = 1_024
 MAX_MESSAGE_LENGTH = 500
 """How much is kept of why a record was refused."""
 
-_MESSAGE = "__streams.errors.message"
+_EXCEPTION = "__streams.errors.exception"
 _STACKTRACE = "__streams.errors.stacktrace"
+_MESSAGE = "__streams.errors.message"
 _TOPIC = "__streams.errors.topic"
 _PARTITION = "__streams.errors.partition"
 _OFFSET = "__streams.errors.offset"
@@ -42,7 +43,6 @@ _SHA256 = "headwater.sha256"
 _KAFKA_MS = "headwater.kafka_ms"
 _ID = "headwater.id"
 _NUMBERS = (_PARTITION, _OFFSET, _SIZE, _KAFKA_MS)
-
 HEADERS = {
     _EXCEPTION: "class of the error",
     _STACKTRACE: "class and message: a record is refused by a rule, not by a place in the code",
@@ -57,6 +57,7 @@ HEADERS = {
     _ID: "equal where one dead letter was sent twice",
 }
 """Headers of a dead letter and what they say."""
+
 
 class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter as read from its topic."""
@@ -158,7 +159,7 @@ def list_dead_letters(
     topic = existing_topic(kafka, topics.dead_letters)
     partitions = [TopicPartition(topics.dead_letters, number) for number in range(topic.num_partitions)]
     try:
-        consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)
+        consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
         try:
             letters = list(_newest(consumer, partitions, limit, wait_seconds))
         finally:

@@ -7,6 +7,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from storage.errors import SetupError
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.topics import existing_topic
 
@@ -22,7 +23,7 @@ def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Any]:
     """
     description = existing_topic(kafka, topic)
     partitions = [TopicPartition(topic, number) for number in range(description.num_partitions)]
-    consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
     try:
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)

@@ -27,6 +27,7 @@ from storage.errors import HeadwaterError, LogHoleError, SetupError
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.chunks import Chunk, ChunkConsumer, ChunkTransport
+from streams.credentials import faust_credentials
 from streams.decoding import ChangeDecoder
 from streams.faults import Ending, exit_now
 from streams.kafka_settings import KafkaSettings
@@ -129,6 +130,7 @@ class Worker:
         app = faust.App(
             self.kafka.group,
             broker=[f"kafka://{address}" for address in self.kafka.bootstrap_servers],
+            broker_credentials=faust_credentials(self.kafka),
             datadir=folder,
             autodiscover=False,
             broker_session_timeout=self.settings.session_seconds,

@@ -4,8 +4,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,16 +23,16 @@ JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m")
 """Starts sooner, and leaves the second core to the test."""
 
 
-def new_broker(name: str, folder: Path, properties: Mapping[str, str] | None = None) -> Broker:
+def new_broker(name: str, folder: Path, **options: Any) -> Broker:
     """A broker that is not started; skips the test (fails in CI) where Apache Kafka or Java is missing.
 
-    `properties` are Apache Kafka's.
+    `options` are those of `ApacheKafka`.
     """
     if name == "tansu":
         return EmbeddedBroker(free_port(), folder / "tansu.log")
     home = os.environ.get("KAFKA_HOME")
     if home and shutil.which("java"):
-        return ApacheKafka(Path(home), folder, free_port(), properties=properties, java_options=JAVA_OPTIONS)
+        return ApacheKafka(Path(home), folder, free_port(), **{"java_options": JAVA_OPTIONS, **options})
     reason = "needs KAFKA_HOME, an unpacked Apache Kafka 4, and java on the path"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
