@@ -28,7 +28,7 @@ Run = Callable[..., SimpleNamespace]
 COMMANDS = [
     *(["demo"], ["broker"], ["topics"], ["topics", "create"], ["worker"], ["learn"], ["serve"], ["replay"]),
     *(["recommend"], ["click"], ["verify"], ["dlq"], ["dlq", "ls"], ["schema"], ["evaluate"]),
-    ["evaluate", "prequential"],
+    *(["evaluate", "prequential"], ["bench"], ["bench", "streams"]),
 ]
 
 
