@@ -143,6 +143,16 @@ class Cluster:
             f"{more} more are applied", lambda: self._holds_all() and self.num_applied() >= before + more, seconds
         )
 
+    def wait_shared_by(self, num_workers: int) -> None:
+        """Wait until so many workers hold all partitions between them, none of them without one."""
+
+        def is_shared() -> bool:
+            self.tend()
+            held = [len(worker.partitions()) for name, worker in self.workers.items() if name not in self.frozen]
+            return sum(held) == NUM_PARTITIONS and len(held) == num_workers and all(held)
+
+        wait_until(f"{num_workers} share the partitions", is_shared, SETTLED_SECONDS)
+
     def assert_exact(self, *, replayed: bool = True) -> Found:
         """Wait until everything is applied and sent; fail unless it is what the log leads to.
 
