@@ -15,11 +15,11 @@ def main(text: str) -> int:
     if "file_bytes" in faults:
         resource.setrlimit(resource.RLIMIT_FSIZE, (faults["file_bytes"], resource.RLIM_INFINITY))
     # What is imported here must be imported after `die_at`.
-    from streams import worker
+    from streams import chunk_app
     from tests.streams import worker_child
 
-    worker.MAX_FETCH_BYTES = faults.get("fetch_bytes", worker.MAX_FETCH_BYTES)
-    worker.MAX_CHUNK_RECORDS = faults.get("chunk_records", worker.MAX_CHUNK_RECORDS)
+    chunk_app.MAX_FETCH_BYTES = faults.get("fetch_bytes", chunk_app.MAX_FETCH_BYTES)
+    chunk_app.MAX_CHUNK_RECORDS = faults.get("chunk_records", chunk_app.MAX_CHUNK_RECORDS)
     return worker_child.main(text)
 
 
