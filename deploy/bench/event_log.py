@@ -87,6 +87,7 @@ def produce(log: EventLog, kafka: KafkaSettings) -> None:
             "batch.size": 262_144,
             "queue.buffering.max.messages": 400_000,
             "enable.idempotence": True,
+            "log_level": 3,
         }
     )
     for number, (key, value) in enumerate(log.records()):
