@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo install test check coverage wheel bench clean
+.PHONY: help demo install test check coverage wheel bench-streams clean
 
 help:  ## Print this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: install  ## Replay MovieLens-100K through everything and watch it learn (more flags: ARGS="--forever")
 	@$(BIN)/headwater demo $(ARGS)
@@ -36,6 +36,9 @@ coverage: install  ## Run the tests of streams and storage with coverage
 	@$(BIN)/python -m coverage run -m pytest tests/storage tests/streams tests/crash $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
+
+bench-streams: install  ## Hold the stream worker against its peers on an Apache Kafka in KAFKA_HOME (ARGS="--json FILE")
+	@$(BIN)/headwater bench streams $(ARGS)
 
 wheel: install  ## Build dist/headwater-*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .

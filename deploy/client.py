@@ -10,8 +10,10 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]  # kafka-pyt
 
 from storage.errors import SetupError
 from streams.events import Action
+from streams.kafka_clients import security_options
 from streams.kafka_settings import KafkaSettings
 from streams.producer import EventProducer
+from streams.reachability import no_answer
 from streams.topics import TopicSettings
 
 TIMEOUT_SECONDS = 10.0
@@ -92,12 +94,14 @@ def send_action(
     )
     try:
         with EventProducer(
-            kafka.bootstrap_servers, topic=topics.events, connect_seconds=kafka.connect_seconds
+            kafka.bootstrap_servers,
+            topic=topics.events,
+            security=security_options(kafka),
+            connect_seconds=kafka.connect_seconds,
         ) as producer:
             delivery = producer.send(event).result(timeout=kafka.connect_seconds)
     except (KafkaError, TimeoutError) as error:
-        servers = ", ".join(kafka.bootstrap_servers)
-        raise SetupError(f"no answer from Kafka at {servers} ({error}); set --kafka.bootstrap-servers") from error
+        raise no_answer(kafka, error) from error
     sequence = client.wait_applied(user_id, delivery.offset)
     if not any(event["item_id"] == item_id and action in event["actions"] for event in sequence["events"]):
         raise SetupError(f"{action} {item_id} is not in the sequence of {user_id}: refused? see headwater dlq ls")

@@ -105,13 +105,15 @@ class LayeredConfig:
                 argument.append(Token(keyword=argument.name, value=value, source=layer.source, index=place))
 
 
-def dump_settings(settings: Settings) -> str:
-    """The settings as TOML that `read_layers` reads back."""
+def dump_settings(settings: Settings, *, with_secrets: bool = False) -> str:
+    """The settings as TOML that `read_layers` reads back, but for secrets unless they are asked for."""
     scalars, sections = [], []
     for part in fields(settings):
         value = getattr(settings, part.name)
         if is_dataclass(value):
-            lines = [f"{leaf.name} = {_toml(getattr(value, leaf.name))}" for leaf in fields(value)]
+            shown = [leaf for leaf in fields(value) if leaf.repr or with_secrets]
+            leaves = {leaf.name: getattr(value, leaf.name) for leaf in shown}
+            lines = [f"{name} = {_toml(leaf)}" for name, leaf in leaves.items() if leaf is not None]
             sections.append("\n".join([f"[{part.name}]", *lines]))
         elif value is not None:
             scalars.append(f"{part.name} = {_toml(value)}")

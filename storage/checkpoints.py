@@ -9,14 +9,50 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from rocksdict import AccessType, Options, Rdict
 
 from storage.database import Database
 from storage.errors import StateError
+from storage.header import LogState
 from storage.keys import HEADER, LOG
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"p(?P<partition>\d+)\.(?P<topic_id>[\w-]+)@(?P<applied>-1|\d+)\.\d+")
+_log_decoder = msgspec.msgpack.Decoder(LogState)
+
+
+class CheckpointName(NamedTuple):
+    """What the name of a checkpoint's folder says."""
+
+    partition: int
+    topic_id: str
+    applied: int
+
+    @classmethod
+    def of(cls, place: Path) -> "CheckpointName":
+        """The name of an existing checkpoint; raises `ValueError` for another folder."""
+        match = _NAME.fullmatch(place.name)
+        if match is None:
+            raise ValueError(f"place must be a checkpoint, got {place}")
+        return cls(int(match["partition"]), match["topic_id"], int(match["applied"]))
+
+    def place(self, folder: Path) -> Path:
+        """Where this process puts a checkpoint of this name."""
+        return folder / f"p{self.partition}.{self.topic_id}@{self.applied}.{os.getpid()}"
+
+    def put(self, unfinished: Path, folder: Path, *, made: float | None = None) -> Path:
+        """Give a finished checkpoint its name, made at this time; one that is there already stays."""
+        place = self.place(folder)
+        if place.exists():
+            shutil.rmtree(unfinished)
+        else:
+            unfinished.rename(place)
+        os.utime(place, None if made is None else (made, made))
+        return place
 
 
 class Checkpoints:
@@ -28,24 +64,27 @@ class Checkpoints:
         self.keep = keep
 
     def create(self, db: Database, *, topic_id: str, applied: int) -> Path:
-        """Make a checkpoint of an open database; returns its folder.
+        """Make a checkpoint of an open database that holds at least the records up to `applied`; returns its folder.
+
+        May run in a thread while another one writes: the checkpoint is named by what it holds.
 
         1. Remove what a checkpoint that was cut short left.
-        2. Link the database's files into `NAME.tmp`.
-        3. Rename it to `NAME`.
+        2. Link the database's files into `pPARTITION.PID.tmp`.
+        3. Read how far those go and rename the folder so; one of that name stays, as if made now.
         4. Delete all but the `keep` newest.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         # Step 1. Whoever holds the database is alone with its partition, so every .tmp of it is a leftover.
         for leftover in self.folder.glob(f"p{self.partition}.*.tmp"):
             shutil.rmtree(leftover)
-        place = self.folder / f"p{self.partition}.{topic_id}@{applied}.{os.getpid()}"
-        if not place.exists():
-            # Step 2.
-            unfinished = place.with_name(f"{place.name}.tmp")
-            db.checkpoint(unfinished)
-            # Step 3.
-            unfinished.rename(place)
+        # Step 2.
+        unfinished = self.folder / f"p{self.partition}.{os.getpid()}.tmp"
+        db.checkpoint(unfinished)
+        # Step 3.
+        log = read_log_state(unfinished)
+        assert log.topic_id == topic_id
+        assert log.applied >= applied
+        place = CheckpointName(self.partition, topic_id, log.applied).put(unfinished, self.folder)
         # Step 4.
         for old in self.newest_first(topic_id)[self.keep :]:
             shutil.rmtree(old)
@@ -62,7 +101,7 @@ class Checkpoints:
         for place in self.newest_first(topic_id):
             try:
                 # Step 1.
-                _link_files(place, unfinished)
+                link_files(place, unfinished)
                 # Step 2.
                 _check(unfinished)
             except (OSError, StateError) as error:
@@ -85,8 +124,34 @@ class Checkpoints:
                 ranked.append((current, applied if current else made, made, place))
         return [place for *_, place in sorted(ranked, reverse=True)]
 
+    def applied(self, topic_id: str) -> int:
+        """Offset that the newest checkpoint of the log with this topic id holds; -1 where there is none."""
+        names = [CheckpointName.of(place) for place in self.newest_first(topic_id)]
+        return max((name.applied for name in names if name.topic_id == topic_id), default=-1)
 
-def _link_files(source: Path, target: Path) -> None:
+
+def read_stored(folder: Path, key: bytes) -> bytes:
+    """A value of a database that nobody writes, without touching it; raises `StateError` if it is damaged."""
+    try:
+        db = Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only())
+        try:
+            value: bytes | None = db.get(key)
+        finally:
+            db.close()
+    except Exception as error:  # rocksdict raises bare Exception
+        raise StateError(f"state in {folder} cannot be read: {error}") from error
+    if value is None:
+        raise StateError(f"state in {folder} has no header")
+    return value
+
+
+def read_log_state(folder: Path) -> LogState:
+    """How far a database that nobody writes goes; raises as `read_stored` does."""
+    return _log_decoder.decode(read_stored(folder, LOG))
+
+
+def link_files(source: Path, target: Path) -> None:
+    """Make `target`, anew, of hard links to files that never change and copies of the others."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in source.iterdir():

@@ -30,7 +30,7 @@ class Objects:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        with _wrapped(f"snapshot store {url} cannot be opened"):
+        with _wrapped(f"object store {url} cannot be opened"):
             self._store = _open(url)
 
     def put(self, path: str, value: bytes) -> None:
@@ -59,6 +59,24 @@ class Objects:
                 return bytes(found.bytes())
         except FileNotFoundError:
             return None
+
+    def upload(self, path: str, file: Path) -> None:
+        """Write a file's content as an object, whole or not at all, in pieces where it is large."""
+        with _wrapped(f"{path} cannot be written to {self.url}"):
+            obstore.put(self._store, path, file)
+
+    def download(self, path: str, target: Path, num_bytes: int) -> None:
+        """Write an object to a file; raises `SnapshotError` if it is not there or not of this size."""
+        try:
+            with _wrapped(f"{path} cannot be read from {self.url}"), target.open("wb") as file:
+                found = obstore.get(self._store, path)
+                size = found.meta["size"]
+                if size != num_bytes:
+                    raise SnapshotError(f"{path} must have {num_bytes} bytes, got {size}")
+                for piece in found.stream():
+                    file.write(piece)
+        except FileNotFoundError as error:
+            raise SnapshotError(f"{path} is not in {self.url}: it is deleted by now") from error
 
     def list(self, folder: str) -> list[Listed]:
         """All objects below a folder, by path."""

@@ -8,6 +8,7 @@ from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped] 
 from kafka.errors import KafkaError  # type: ignore[import-untyped]  # the same
 
 from streams.items import InvalidItemError, Item, decode_item
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 
 POLL_MS = 200
@@ -134,7 +135,7 @@ class _Reading:
 
 def _consumer(kafka: KafkaSettings) -> Any:
     return KafkaConsumer(
-        bootstrap_servers=list(kafka.bootstrap_servers),
+        **client_options(kafka),
         bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
         group_id=None,
         enable_auto_commit=False,

@@ -1,8 +1,9 @@
-"""Dead letters: records of `events` that are no valid events, with why, in the topic `events.dlq`.
+"""Dead letters: records that are no valid events, with why and where they came from, in the topic `events.dlq`.
 
 The headers named `__streams.errors.*` are Kafka's own for this purpose (KIP-1034), all as UTF-8 text.
 """
 
+import hashlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,13 +17,22 @@ from storage.entries import unpack_position
 from storage.errors import SetupError
 from storage.keys import OutboxKey
 from streams.events import InvalidEventError
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings, existing_topic
 
 MAX_LIST_SECONDS = 30.0
 """Where dead letters go on coming in, the list ends after this."""
 
+MAX_HEAD_BYTES = 64 * 1024
+"""How much of a refused record's value is kept."""
+MAX_KEY_BYTES = 1_024
+"""How much of a refused record's key is kept."""
+MAX_MESSAGE_LENGTH = 500
+"""How much is kept of why a record was refused."""
+
 _EXCEPTION = "__streams.errors.exception"
+_STACKTRACE = "__streams.errors.stacktrace"
 _MESSAGE = "__streams.errors.message"
 _TOPIC = "__streams.errors.topic"
 _PARTITION = "__streams.errors.partition"
@@ -33,6 +43,20 @@ _SHA256 = "headwater.sha256"
 _KAFKA_MS = "headwater.kafka_ms"
 _ID = "headwater.id"
 _NUMBERS = (_PARTITION, _OFFSET, _SIZE, _KAFKA_MS)
+HEADERS = {
+    _EXCEPTION: "class of the error",
+    _STACKTRACE: "class and message: a record is refused by a rule, not by a place in the code",
+    _MESSAGE: "which rule was broken, and by what",
+    _TOPIC: "topic of the refused record",
+    _PARTITION: "its partition, in digits",
+    _OFFSET: "its offset, in digits",
+    _CAUSE: "kind of the error, one word",
+    _SIZE: "bytes of its whole value, in digits",
+    _SHA256: "of its whole value, in hexadecimal digits",
+    _KAFKA_MS: "its Kafka time, milliseconds since 1970, in digits",
+    _ID: "equal where one dead letter was sent twice",
+}
+"""Headers of a dead letter and what they say."""
 
 
 class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,33 +79,58 @@ class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     head: bytes
     """First bytes of the record's value."""
     letter_id: str
-    """Log epoch, partition and offset: equal where one dead letter was sent twice."""
+    """Log epoch or topic id, partition and offset: equal where one dead letter was sent twice."""
+
+
+def refuse(record: Any, error: InvalidEventError) -> Refused:
+    """What is kept of a Kafka record that is no valid event."""
+    value = record.value or b""
+    return Refused(
+        offset=record.offset,
+        kafka_ms=record.timestamp,
+        cause=error.cause,
+        message=str(error)[:MAX_MESSAGE_LENGTH],
+        key=(record.key or b"")[:MAX_KEY_BYTES],
+        head=value[:MAX_HEAD_BYTES],
+        size=len(value),
+        sha256=hashlib.sha256(value).hexdigest(),
+    )
 
 
 def dead_letter_headers(topic: str, partition: int, key: OutboxKey, refused: Refused) -> list[tuple[str, bytes]]:
-    """Headers of a refused record's dead letter."""
-    epoch, offset = unpack_position(key.position)
+    """Headers of a dead letter out of a store's outbox."""
+    epoch, _ = unpack_position(key.position)
+    return source_headers(topic, partition, refused, str(epoch))
+
+
+def source_headers(topic: str, partition: int, refused: Refused, log_id: str) -> list[tuple[str, bytes]]:
+    """Headers of a dead letter from any topic; `log_id` tells apart topics, and lives of a topic."""
+    exception = f"{InvalidEventError.__module__}.{InvalidEventError.__qualname__}"
     headers = {
-        _EXCEPTION: f"{InvalidEventError.__module__}.{InvalidEventError.__qualname__}",
+        _EXCEPTION: exception,
+        _STACKTRACE: f"{exception}: {refused.message}",
         _MESSAGE: refused.message,
         _TOPIC: topic,
         _PARTITION: partition,
-        _OFFSET: offset,
+        _OFFSET: refused.offset,
         _CAUSE: refused.cause,
         _SIZE: refused.size,
         _SHA256: refused.sha256,
         _KAFKA_MS: refused.kafka_ms,
-        _ID: f"{epoch}-{partition}-{offset}",
+        _ID: f"{log_id}-{partition}-{refused.offset}",
     }
     return [(name, str(value).encode("utf-8", "backslashreplace")) for name, value in headers.items()]
 
 
 def read_dead_letter(record: Any) -> DeadLetterRecord | None:
-    """What a record of the dead-letter topic says; None for one that a worker did not write."""
+    """What a record of the dead-letter topic says; None for one that Headwater did not write."""
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
     if not {_MESSAGE, _TOPIC, _CAUSE, _SHA256, _ID, *_NUMBERS} <= headers.keys():
         return None
-    partition, offset, size, kafka_ms = (int(headers[name]) for name in _NUMBERS)
+    try:
+        partition, offset, size, kafka_ms = (int(headers[name]) for name in _NUMBERS)
+    except ValueError:
+        return None
     return DeadLetterRecord(
         cause=headers[_CAUSE],
         message=headers[_MESSAGE],
@@ -110,7 +159,7 @@ def list_dead_letters(
     topic = existing_topic(kafka, topics.dead_letters)
     partitions = [TopicPartition(topics.dead_letters, number) for number in range(topic.num_partitions)]
     try:
-        consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)
+        consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
         try:
             letters = list(_newest(consumer, partitions, limit, wait_seconds))
         finally:

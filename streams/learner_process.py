@@ -11,11 +11,13 @@ from model.settings import LearnSettings, ModelSettings
 from storage.errors import SetupError
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
+from streams.reachability import no_answer
 from streams.topics import MAX_SAMPLE_BYTES, TopicSettings, existing_topic
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ def run_learner(
 def _connect(kafka: KafkaSettings) -> KafkaConsumer:
     try:
         return KafkaConsumer(
-            bootstrap_servers=list(kafka.bootstrap_servers),
+            **client_options(kafka),
             bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -66,8 +68,7 @@ def _connect(kafka: KafkaSettings) -> KafkaConsumer:
             fetch_max_bytes=FETCH_BYTES,
         )
     except KafkaError as error:
-        servers = ", ".join(kafka.bootstrap_servers)
-        raise SetupError(f"no answer from Kafka at {servers} ({error}); set kafka.bootstrap_servers") from error
+        raise no_answer(kafka, error) from error
 
 
 def _stop_on_signals(process: Learner) -> None:

@@ -28,6 +28,7 @@ from storage.keys import OutboxKey
 from storage.outbox import Outgoing
 from storage.sequence_store import SequenceStore
 from streams.dead_letters import dead_letter_headers
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.samples import Sample, encode_sample
 from streams.sampling import build_sample
@@ -48,7 +49,7 @@ def outbox_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
     """A producer for `OutboxSender`, not started."""
     # Not idempotent: one batch is under way at a time, and what is sent twice is told by its id.
     return AIOKafkaProducer(
-        bootstrap_servers=list(kafka.bootstrap_servers),
+        **client_options(kafka),
         acks="all",
         max_batch_size=MAX_BATCH_BYTES,
         request_timeout_ms=int(kafka.connect_seconds * 1000),

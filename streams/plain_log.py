@@ -7,6 +7,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from storage.errors import SetupError
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.topics import existing_topic
 
@@ -15,14 +16,14 @@ IDLE_SECONDS = 1.5
 
 
 def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Any]:
-    """All records of a topic, those of a partition in order; raises `SetupError` where it cannot be read.
+    """All committed records of a topic, those of a partition in order; raises `SetupError` where it cannot be read.
 
     A broker may report an end that lies before the last records (Tansu reports the base of the last batch), so the
     end counts as reached only once nothing more comes.
     """
     description = existing_topic(kafka, topic)
     partitions = [TopicPartition(topic, number) for number in range(description.num_partitions)]
-    consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers), enable_auto_commit=False)
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False, isolation_level="read_committed")
     try:
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)

@@ -1,6 +1,6 @@
 """The client that sends events; it imports nothing of Headwater but the event types."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Lock
 from types import TracebackType
@@ -46,17 +46,22 @@ class EventProducer:
         bootstrap_servers: Sequence[str],
         *,
         topic: str = "events",
+        security: Mapping[str, Any] | None = None,
         on_delivery: OnDelivery | None = None,
         connect_seconds: float = 10.0,
         linger_ms: int = 5,
     ) -> None:
-        """Connect; raises `kafka.errors.KafkaError` where no broker answers within `connect_seconds`."""
+        """Connect; raises `kafka.errors.KafkaError` where no broker answers within `connect_seconds`.
+
+        `security` holds the arguments of kafka-python that say who we are: `security_protocol`, `ssl_*`, `sasl_*`.
+        """
         self.topic = topic
         self.on_delivery = on_delivery
         self._lock = Lock()
         self._sent = self._delivered = self._failed = 0
         self._producer = KafkaProducer(
             bootstrap_servers=list(bootstrap_servers),
+            **(security or {}),
             bootstrap_timeout_ms=int(connect_seconds * 1000),
             linger_ms=linger_ms,
             batch_size=64 * 1024,

@@ -16,8 +16,10 @@ from streams.broken import BrokenRecord, broken_records
 from streams.dataset import Dataset
 from streams.figures import scrape
 from streams.items import Item, encode_item
+from streams.kafka_clients import client_options, security_options
 from streams.kafka_settings import KafkaSettings
 from streams.producer import EventProducer
+from streams.reachability import no_answer
 from streams.replay import LearnerPosition, Pace, replay
 from streams.topics import TopicSettings, existing_topic
 
@@ -50,7 +52,10 @@ def run_replay(
     try:
         publish_items(kafka, topics, dataset.items)
         with EventProducer(
-            kafka.bootstrap_servers, topic=topics.events, connect_seconds=kafka.connect_seconds
+            kafka.bootstrap_servers,
+            topic=topics.events,
+            security=security_options(kafka),
+            connect_seconds=kafka.connect_seconds,
         ) as producer:
             slip = BrokenSlipper(kafka, topics, broken, len(dataset))
             report = Progress(progress, producer, len(dataset), slip)
@@ -59,8 +64,7 @@ def run_replay(
             producer.flush()
         report.write(len(dataset), done=True)
     except KafkaError as error:
-        servers = ", ".join(kafka.bootstrap_servers)
-        raise SetupError(f"no answer from Kafka at {servers} ({error}); set kafka.bootstrap_servers") from error
+        raise no_answer(kafka, error) from error
     failed = producer.counts.failed
     if failed:
         raise SetupError(f"{failed} of {producer.counts.sent} events were not delivered; is the broker still there?")
@@ -79,7 +83,7 @@ def publish_items(kafka: KafkaSettings, topics: TopicSettings, items: Mapping[st
     """Send the catalogue to the topic `items`."""
     if not items:
         return
-    producer = KafkaProducer(bootstrap_servers=list(kafka.bootstrap_servers), linger_ms=5)
+    producer = KafkaProducer(**client_options(kafka), linger_ms=5)
     for item_id, item in items.items():
         producer.send(topics.items, key=item_id.encode(), value=encode_item(item))
     producer.flush(timeout=60)
@@ -106,7 +110,7 @@ class BrokenSlipper:
         self._topic = topics.events
         self._records = iter(broken_records(int(time.time() * 1000), count))
         self._due = Counter(int((number + 0.5) * num_rows / count) for number in range(count))
-        self._producer = KafkaProducer(bootstrap_servers=list(kafka.bootstrap_servers)) if count else None
+        self._producer = KafkaProducer(**client_options(kafka)) if count else None
         self.num_sent = 0
 
     def before_row(self, row: int) -> None:

@@ -1,8 +1,6 @@
 """The topics that Headwater uses: what they are called, how they are kept, and their creation."""
 
 import re
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,15 +10,15 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]  # kafk
 from kafka.errors import KafkaError, TopicAlreadyExistsError  # type: ignore[import-untyped]  # as above
 
 from storage.errors import SetupError
+from streams.events import Kind
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
+from streams.reachability import await_broker, no_answer
 
 NUM_CATALOGUE_PARTITIONS = 1
 """Partitions of `items`: every reader tails it whole."""
 MAX_SAMPLE_BYTES = 4 * 1024 * 1024
 """Largest record of the topic `samples`."""
-
-RETRY_SECONDS = 0.1
-"""Pause between attempts to connect."""
 
 _NAME = re.compile(r"^[a-zA-Z0-9._-]{1,240}$")
 
@@ -39,6 +37,10 @@ class TopicSettings:
     """How long `events` are kept: the state can be rebuilt from these."""
     samples_retention_days: float = 7.0
     """How long `samples` and dead letters are kept."""
+    impressions: str = ""
+    """Topic of others, its whole name, whose impressions `headwater ingress` forwards into `events`; empty: none."""
+    actions: str = ""
+    """Topic of others, its whole name, whose actions `headwater ingress` forwards into `events`; empty: none."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -51,6 +53,7 @@ class TopicSettings:
         for field in ("events_retention_days", "samples_retention_days"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} must be > 0, got {getattr(self, field)}")
+        self._check_sources()
 
     @property
     def events(self) -> str:
@@ -76,6 +79,22 @@ class TopicSettings:
     def names(self) -> tuple[str, ...]:
         """All topics."""
         return (self.events, self.items, self.samples, self.dead_letters)
+
+    @property
+    def sources(self) -> dict[str, Kind]:
+        """Topics that `headwater ingress` reads, and what is in each: `impression` or `action`."""
+        named: dict[str, Kind] = {self.impressions: "impression", self.actions: "action"}
+        return {topic: kind for topic, kind in named.items() if topic}
+
+    def _check_sources(self) -> None:
+        for field in ("impressions", "actions"):
+            topic = getattr(self, field)
+            if topic and not _NAME.match(topic):
+                raise ValueError(f"{field} must be letters, digits, '.', '_' or '-', got {topic!r}")
+            if topic in self.names:
+                raise ValueError(f"{field} must be a topic of others, got {topic!r}, which is one of ours")
+        if self.impressions and self.impressions == self.actions:
+            raise ValueError(f"impressions and actions must be two topics, got {self.actions!r} for both")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,41 +141,19 @@ def existing_topic(kafka: KafkaSettings, topic: str) -> TopicDescription:
 @contextmanager
 def admin_client(kafka: KafkaSettings) -> Iterator[Any]:
     """A kafka-python admin client; every `KafkaError` becomes a `SetupError` of one line."""
+    await_broker(kafka)
     milliseconds = int(kafka.connect_seconds * 1000)
     admin = None
     try:
-        _await_listener(kafka)
         admin = KafkaAdminClient(
-            bootstrap_servers=list(kafka.bootstrap_servers),
-            bootstrap_timeout_ms=milliseconds,
-            request_timeout_ms=milliseconds,
+            **client_options(kafka), bootstrap_timeout_ms=milliseconds, request_timeout_ms=milliseconds
         )
         yield admin
     except (KafkaError, OSError) as error:
-        servers = ", ".join(kafka.bootstrap_servers)
-        detail = " ".join(str(error).split())
-        raise SetupError(
-            f"no answer from Kafka at {servers} ({detail}); start a broker there or set kafka.bootstrap_servers"
-        ) from error
+        raise no_answer(kafka, error) from error
     finally:
         if admin is not None:
             admin.close()
-
-
-def _await_listener(kafka: KafkaSettings) -> None:
-    # kafka-python leaves sockets open where it cannot connect, and its message names no cause.
-    deadline = time.monotonic() + kafka.connect_seconds
-    while True:
-        for address in kafka.bootstrap_servers:
-            host, _, port = address.rpartition(":")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                return
-        time.sleep(RETRY_SECONDS)
 
 
 def _declarations(topics: TopicSettings) -> dict[str, dict[str, Any]]:

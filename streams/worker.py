@@ -11,9 +11,7 @@ The README of this folder says what happens where the process dies after each st
 
 import asyncio
 import logging
-import signal
 import socket
-import threading
 import time
 from typing import Any
 
@@ -26,7 +24,8 @@ from storage.changes import Change, Refused
 from storage.errors import HeadwaterError, LogHoleError, SetupError
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
-from streams.chunks import Chunk, ChunkConsumer, ChunkTransport
+from streams.chunk_app import Membership, chunk_app, chunk_consumer, end_on_signals, run_app
+from streams.chunks import Chunk, ChunkConsumer
 from streams.decoding import ChangeDecoder
 from streams.faults import Ending, exit_now
 from streams.kafka_settings import KafkaSettings
@@ -40,12 +39,6 @@ from streams.worker_metrics import WorkerMetrics
 from streams.worker_settings import WorkerSettings
 
 __all__ = ["Worker", "WorkerSettings", "run_worker"]
-
-MAX_CHUNK_RECORDS = 2_000
-MAX_BUFFERED_CHUNKS = 2
-MAX_FETCH_BYTES = 1024 * 1024
-STOP_SECONDS = 10.0
-"""How long a worker that ends because of an error may take to stop in good order."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +79,7 @@ class Worker:
     async def run(self) -> int:
         """Start, work until something ends it, stop; raises the `HeadwaterError` that ended it."""
         await self._producer.start()
-        work = (self._start_app(), self._checkpoints(), self._watch())
-        tasks = [asyncio.create_task(each) for each in work]
-        for task in tasks:
-            task.add_done_callback(self._work_ended)
-        await self.ending.wait()
-        try:
-            await asyncio.wait_for(self._stop(tasks), STOP_SECONDS)
-        except TimeoutError as error:
-            exit_now(f"stopping took over {STOP_SECONDS:g} s", self.ending.error or error)
-        if self.ending.error is not None:
-            raise self.ending.error
+        await run_app(self.app, self.ending, self._checkpoints(), self._watch(), close=self._close)
         return 0
 
     def apply(self, chunk: Chunk) -> None:
@@ -119,36 +102,24 @@ class Worker:
     @property
     def consumer(self) -> ChunkConsumer:
         """The app's consumer."""
-        consumer = self.app.consumer
-        assert isinstance(consumer, ChunkConsumer)
-        return consumer
+        return chunk_consumer(self.app)
 
     def _new_app(self, store: StoreSettings) -> faust.App:
-        folder = store.folder / "faust"
-        folder.mkdir(parents=True, exist_ok=True)
-        app = faust.App(
-            self.kafka.group,
-            broker=[f"kafka://{address}" for address in self.kafka.bootstrap_servers],
-            datadir=folder,
-            autodiscover=False,
-            broker_session_timeout=self.settings.session_seconds,
-            broker_heartbeat_interval=self.settings.session_seconds / 3,
-            broker_max_poll_records=MAX_CHUNK_RECORDS,
-            consumer_auto_offset_reset="none",
-            consumer_group_instance_id=self.settings.instance_id or None,
-            consumer_max_fetch_size=MAX_FETCH_BYTES,
-            stream_buffer_maxsize=MAX_BUFFERED_CHUNKS,
-            stream_wait_empty=False,
-            topic_allow_declare=False,
-            topic_disable_leader=True,
+        app = chunk_app(
+            self.kafka,
+            Membership(
+                group=self.kafka.group,
+                session_seconds=self.settings.session_seconds,
+                instance_id=self.settings.instance_id,
+            ),
+            self.partitions,
+            self._sequences,
+            folder=store.folder / "faust",
             web_bind=self.settings.web_host,
             web_host=self.settings.web_host,
             web_port=self.settings.web_port,
             web_metrics_enabled=True,
         )
-        app.transport = ChunkTransport(app.conf.broker_consumer, app, self.partitions)
-        events = app.topic(self.topics.events, key_type=bytes, value_type=bytes, value_serializer="raw")
-        app.agent(events, name="sequences")(self._sequences)
         app.on_partitions_revoked.connect(self._on_revoked)
         setup_prometheus_sensors(app, registry=self.metrics.registry, name_prefix="faust")
         Views(app, self.partitions, self.metrics).install()
@@ -175,12 +146,6 @@ class Worker:
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self.partitions.checkpoint()
 
-    async def _start_app(self) -> None:
-        await self.app.start()
-        await self.app.wait_until_stopped()
-        if not self.ending.requested:
-            raise RuntimeError("Faust stopped by itself") from self.app.crash_reason
-
     async def _checkpoints(self) -> None:
         while True:
             await asyncio.sleep(self.settings.checkpoint_seconds)
@@ -190,20 +155,7 @@ class Worker:
         watchdog = Watchdog(self.consumer, self.partitions, self.kafka, self.settings.watchdog_seconds)
         await watchdog.run()
 
-    def _work_ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self.ending.requested:
-            return
-        error = task.exception()
-        if isinstance(error, HeadwaterError):
-            self.ending.fail(error)
-        else:
-            exit_now("its work ended", error)
-
-    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        await self.app.stop()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _close(self) -> None:
         await self.partitions.checkpoint()
         await self.partitions.close()
         await self._producer.stop()
@@ -219,9 +171,7 @@ class Worker:
 async def _run(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings) -> int:
     running = Worker(kafka, topics, store, worker)
     limit_aiokafka_logs()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, running.ending.request)
+    end_on_signals(running.ending)
     return await running.run()
 
 

@@ -4,6 +4,7 @@ import shutil
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_kills_lose_and_repeat_nothing(broker: Broker, tmp_path: Path) -> None:
     store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2)
     # The name that stays over restarts spares the wait for the dead member; the embedded broker does without.
     name = "w1" if isinstance(broker, ApacheKafka) else ""
-    settings = {"checkpoint_seconds": 0.5, "instance_id": name, "web_port": free_port()}
+    settings: dict[str, Any] = {"checkpoint_seconds": 0.5, "instance_id": name, "web_port": free_port()}
     stop = threading.Event()
     sender = threading.Thread(target=_send_slowly, args=(kafka.bootstrap_servers, topics.events, stop))
     sender.start()

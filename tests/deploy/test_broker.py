@@ -1,4 +1,4 @@
-"""The embedded broker: up before anyone asks, gone when it is stopped."""
+"""Brokers on this machine: up before anyone asks, gone when they are stopped."""
 
 import os
 import signal
@@ -11,8 +11,19 @@ from typing import Any
 import pytest
 
 from deploy import broker as module
-from deploy.broker import EmbeddedBroker, broker_command, free_port, port_is_free, require_free_port, run_broker
+from deploy.broker import (
+    ApacheKafka,
+    EmbeddedBroker,
+    broker_command,
+    free_port,
+    port_is_free,
+    require_free_port,
+    run_broker,
+)
+from deploy.supervisor import headwater_command
 from storage.errors import SetupError
+from streams.topics import describe_topic
+from tests.brokers import fresh_topics, new_broker
 
 
 def test_a_broker_accepts_connections_once_it_is_started_and_none_after(tmp_path: Path) -> None:
@@ -40,7 +51,7 @@ def test_a_broker_that_does_not_come_up_is_reported(tmp_path: Path, monkeypatch:
 
 def test_a_broker_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stuck broker would keep its port and its memory."""
-    monkeypatch.setattr(module, "START_SECONDS", 0.5)
+    monkeypatch.setattr(EmbeddedBroker, "start_seconds", 0.5)
     script = "trap '' TERM; while true; do sleep 0.05; done"
     monkeypatch.setattr(module, "broker_command", lambda port: ["/bin/sh", "-c", script])
     real_wait = subprocess.Popen.wait
@@ -93,11 +104,11 @@ def test_the_broker_command_runs_until_it_is_told_to_stop(
     monkeypatch.setattr(module, "_accepts", accepts)
     port = free_port()
     try:
-        assert run_broker(port, tmp_path / "log") == 0
+        assert run_broker(EmbeddedBroker(port, tmp_path / "log"), "in memory") == 0
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-    assert f"broker on 127.0.0.1:{port}" in capsys.readouterr().out
+    assert f"the embedded broker on 127.0.0.1:{port} (in memory; log in " in capsys.readouterr().out
     assert port_is_free("127.0.0.1", port)
 
 
@@ -121,7 +132,57 @@ def test_a_broker_that_dies_ends_the_command(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "_accepts", accepts_and_dies)
     try:
         with pytest.raises(SetupError, match=r"the broker ended by itself; see .*log"):
-            run_broker(free_port(), tmp_path / "log")
+            run_broker(EmbeddedBroker(free_port(), tmp_path / "log"), "in memory")
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.kafka
+def test_apache_kafka_keeps_its_records_over_a_restart(tmp_path: Path) -> None:
+    """A laptop that is shut down loses its log, or a broker is called up before a topic can be made."""
+    broker = new_broker("kafka", tmp_path / "kafka")
+    with broker:
+        kafka, topics = fresh_topics(broker)
+        made = describe_topic(kafka, topics.events)
+        assert made is not None
+    assert broker.pid is None
+    with broker:
+        assert describe_topic(kafka, topics.events) == made
+
+
+@pytest.mark.kafka
+def test_the_command_starts_the_kafka_of_kafka_home(tmp_path: Path) -> None:
+    """Ctrl-C leaves a Java process behind, or the environment's Kafka is passed over."""
+    new_broker("kafka", tmp_path)
+    port = free_port()
+    command = headwater_command("broker", "--port", str(port), "--folder", str(tmp_path / "kafka"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert line.startswith(f"Apache Kafka on 127.0.0.1:{port} (records in {tmp_path / 'kafka'}; log in ")
+    assert port_is_free("127.0.0.1", port)
+
+
+def test_what_apache_kafka_lacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong folder or a missing Java shows as a Java error, or as none at all."""
+    monkeypatch.setattr("deploy.broker.shutil.which", lambda _: "/usr/bin/java")
+    with pytest.raises(SetupError, match=rf"--kafka-home must be an unpacked Apache Kafka 4, .* got {tmp_path}"):
+        ApacheKafka(tmp_path, tmp_path / "data", free_port()).start()
+    monkeypatch.setattr("deploy.broker.shutil.which", lambda _: None)
+    with pytest.raises(SetupError, match="java is not on the path"):
+        ApacheKafka(tmp_path, tmp_path / "data", free_port()).start()
+
+
+def test_a_data_folder_that_cannot_be_laid_out_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker would die later, with the cause in a log of a hundred lines."""
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "kafka_2.13-4.0.0.jar").touch()
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho no such disk >&2\nexit 1\n")
+    java.chmod(0o755)
+    monkeypatch.setattr("deploy.broker.shutil.which", lambda _: str(java))
+    with pytest.raises(SetupError, match=r"could not lay out .*data: no such disk"):
+        ApacheKafka(tmp_path, tmp_path / "data", free_port()).start()

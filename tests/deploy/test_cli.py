@@ -1,6 +1,7 @@
 """The command line: help everywhere, and one clear line with exit code 2 for what cannot work."""
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]  # kafka-python ships no types
 
-from deploy import cli
 from deploy.broker import EmbeddedBroker, free_port
 from deploy.cli import app, main
 from storage.errors import SnapshotError
@@ -28,7 +28,7 @@ Run = Callable[..., SimpleNamespace]
 COMMANDS = [
     *(["demo"], ["broker"], ["topics"], ["topics", "create"], ["worker"], ["learn"], ["serve"], ["replay"]),
     *(["recommend"], ["click"], ["verify"], ["dlq"], ["dlq", "ls"], ["schema"], ["evaluate"]),
-    ["evaluate", "prequential"],
+    *(["evaluate", "prequential"], ["bench"], ["bench", "streams"]),
 ]
 
 
@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
 
     def command(*arguments: str) -> SimpleNamespace:
         monkeypatch.setattr(sys, "argv", ["headwater", *arguments])
@@ -92,6 +92,8 @@ def test_the_schema_is_json(run: Run) -> None:
     ended = run("schema")
     assert ended.code == 0
     assert {"Impression", "Action", "UserUpdate", "Tick"} <= json.loads(ended.out)["$defs"].keys()
+    ended = run("schema", "--format", "asyncapi", "--topics.prefix", "x-")
+    assert json.loads(ended.out)["channels"]["events"]["address"] == "x-events"
 
 
 @pytest.mark.parametrize(

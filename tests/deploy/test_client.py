@@ -107,8 +107,9 @@ class Producer:
     sent: list[Event]
     error: Exception | None
 
-    def __init__(self, servers: tuple[str, ...], *, topic: str, connect_seconds: float) -> None:
+    def __init__(self, servers: tuple[str, ...], *, topic: str, security: object, connect_seconds: float) -> None:
         assert (servers, topic, connect_seconds) == (("127.0.0.1:9092",), "events", 10.0)
+        assert security == {"security_protocol": "PLAINTEXT"}
 
     def __enter__(self) -> "Producer":
         return self
@@ -155,7 +156,7 @@ def test_a_broker_that_is_away_is_one_line(server: Server, producer: type[Produc
     """A traceback says nothing of the setting to change."""
     server.handler = lambda request: httpx.Response(200, json={"now_ms": 1})
     producer.error = error
-    with pytest.raises(SetupError, match=r"no answer from Kafka at 127\.0\.0\.1:9092 .*--kafka\.bootstrap-servers"):
+    with pytest.raises(SetupError, match=r"no answer from Kafka at 127\.0\.0\.1:9092 .*kafka\.bootstrap_servers"):
         send_action(ServerClient("http://server:1"), KafkaSettings(), TopicSettings(), "ada", "50", "like")
 
 

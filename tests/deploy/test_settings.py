@@ -77,6 +77,18 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
+SECURED: dict[str, Any] = {
+    "security_protocol": "SASL_SSL",
+    "sasl_mechanism": "SCRAM-SHA-512",
+    "sasl_username": "ada",
+    "sasl_password": "s3cret",
+    "ssl_ca_file": Path("/ca.pem"),
+    "ssl_cert_file": Path("/c.pem"),
+    "ssl_key_file": Path("/c.key"),
+    "ssl_check_hostname": False,
+}
+
+
 def other_settings() -> Settings:
     """Settings of which every part is not the default."""
     return Settings(data=Path("/data"), **{name: kind(**OTHERS[name]) for name, kind in PARTS.items()})
@@ -85,6 +97,16 @@ def other_settings() -> Settings:
 def test_every_part_comes_back_from_what_is_dumped(tmp_path: Path) -> None:
     """The demo writes its settings for its processes: one that is lost is a default again, in silence."""
     assert parse(file=write(tmp_path, dump_settings(other_settings()))) == other_settings()
+
+
+def test_a_password_is_dumped_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    """The settings file of a run, or what a user shows of it, gives the cluster away."""
+    settings = Settings(kafka=KafkaSettings(**SECURED))
+    dumped = dump_settings(settings)
+    assert "s3cret" not in dumped
+    taken = parse(file=write(tmp_path, dumped), environ={"HEADWATER_KAFKA_SASL_PASSWORD": "s3cret"})
+    assert taken == settings
+    assert parse(file=write(tmp_path, dump_settings(settings, with_secrets=True))) == settings
 
 
 def test_defaults_come_back_from_what_is_dumped(tmp_path: Path) -> None:

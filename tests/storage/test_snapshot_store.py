@@ -265,7 +265,7 @@ def test_a_store_that_cannot_be_opened_or_written_is_one_clear_line(tmp_path: Pa
     """A typing error in a URL is the first thing that goes wrong."""
     (tmp_path / "file").write_text("no folder")
     for url in ("nope://x", str(tmp_path / "file" / "below")):
-        with pytest.raises(SnapshotError, match=f"snapshot store {url} cannot be opened") as caught:
+        with pytest.raises(SnapshotError, match=f"object store {url} cannot be opened") as caught:
             SnapshotStore(SnapshotSettings(url=url))
         assert "\n" not in str(caught.value)
     store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))

@@ -29,6 +29,7 @@ def test_headers_are_those_of_kafka_streams() -> None:
     headers = dict(dead_letter_headers("events", 3, OutboxKey(pack_position(1, 7), 0), REFUSED))
     assert headers == {
         "__streams.errors.exception": b"streams.events.InvalidEventError",
+        "__streams.errors.stacktrace": "streams.events.InvalidEventError: Expected `str`, got `int` é\\ud800".encode(),
         "__streams.errors.message": "Expected `str`, got `int` é\\ud800".encode(),
         "__streams.errors.topic": b"events",
         "__streams.errors.partition": b"3",
@@ -49,9 +50,13 @@ def test_a_dead_letter_reads_as_it_was_written() -> None:
     assert (letter.key, letter.head, letter.kafka_ms, letter.letter_id) == (b"u", b"{}", 1234, "1-3-7")
 
 
-def test_what_others_wrote_is_passed_over() -> None:
+@pytest.mark.parametrize("changed", [{}, {"__streams.errors.offset": b"x"}, {"headwater.size": b"\xff"}])
+def test_what_others_wrote_is_passed_over(changed: dict[str, bytes]) -> None:
     """One foreign record makes the list unreadable."""
     assert read_dead_letter(SimpleNamespace(headers=[("a", None)], key=None, value=None)) is None
+    headers = dict(dead_letter_headers("events", 3, OutboxKey(pack_position(1, 7), 0), REFUSED))
+    letter = read_dead_letter(SimpleNamespace(headers=list({**headers, **changed}.items()), key=b"u", value=b""))
+    assert (letter is None) == bool(changed)
 
 
 def test_listing_says_what_is_wrong(tansu: Broker) -> None:

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,22 +97,33 @@ class WorkerThread(Views):
 
 
 class WorkerProcess(Views):
-    """A worker as a process."""
+    """A worker as a process; `faults` are what the module that it runs (`child`) is to do wrong."""
 
-    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any) -> None:
+    child = "tests.streams.worker_child"
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        store: StoreSettings,
+        *,
+        faults: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
         self.port = settings.setdefault("web_port", free_port())
         super().__init__(self.port)
         self.log = store.folder.with_name(f"worker-{self.port}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         arguments = {
-            "kafka": {"bootstrap_servers": kafka.bootstrap_servers, "group": kafka.group, "connect_seconds": 3.0},
-            "topics": {"prefix": topics.prefix, "num_partitions": topics.num_partitions},
-            "store": {"folder": str(store.folder), "actions": store.actions, "sample_every": store.sample_every},
+            "kafka": asdict(replace(kafka, connect_seconds=3.0)),
+            "topics": asdict(topics),
+            "store": {**asdict(store), "folder": str(store.folder)},
             "worker": settings,
+            "faults": faults or {},
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("worker_child.py")), json.dumps(arguments)],
+                [sys.executable, "-m", self.child, json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,108 @@
+"""Holds the stores that stopped workers left, and the samples they sent, against a plain fold of the log."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from storage.entries import pack_position
+from storage.errors import SetupError
+from storage.sequence_store import SequenceStore
+from storage.store_settings import StoreSettings
+from streams.kafka_settings import KafkaSettings
+from streams.learned import LearnedRanges
+from streams.partitioning import partition_of
+from streams.plain_fold import FoldRules
+from streams.plain_log import read_topic
+from streams.samples import decode_sample
+from streams.topics import TopicSettings, existing_topic
+from streams.verify import (
+    Columns,
+    VerifyReport,
+    compare_dead_letters,
+    compare_learned,
+    compare_sequences,
+    expected_state,
+)
+from streams.views import sequence_columns
+
+
+class StoppedStores:
+    """Sequences from the stores in workers' state folders; to be closed."""
+
+    def __init__(
+        self, settings: StoreSettings, folders: Sequence[Path], *, topic: str, topic_id: str, num_partitions: int
+    ) -> None:
+        """Open the store of each partition that some folder holds."""
+        self._num_partitions = num_partitions
+        self._stores: dict[int, SequenceStore] = {}
+        for partition in range(num_partitions):
+            held = [folder for folder in folders if (folder / f"p{partition}").is_dir()]
+            if len(held) != 1:
+                raise SetupError(
+                    f"partition {partition} is in {len(held)} state folders, not in one: nothing to verify"
+                )
+            self._stores[partition] = SequenceStore.open(
+                replace(settings, folder=held[0]),
+                topic=topic,
+                partition=partition,
+                num_partitions=num_partitions,
+                topic_id=topic_id,
+            )
+
+    def epoch(self, partition: int) -> int:
+        """Log epoch of a partition."""
+        return self._stores[partition].epoch
+
+    def wait_applied(self, last_offsets: Mapping[int, int]) -> None:
+        """Raise `SetupError` where a store is not at its log's end."""
+        for partition, offset in last_offsets.items():
+            if self._stores[partition].applied < offset:
+                raise SetupError(f"partition {partition} is at {self._stores[partition].applied}, not at {offset}")
+
+    def sequence(self, user_id: str) -> Columns:
+        """A user's whole sequence."""
+        return sequence_columns(self._stores[partition_of(user_id, self._num_partitions)], user_id, None)
+
+    def close(self) -> None:
+        """Close all stores."""
+        for store in self._stores.values():
+            store.close()
+
+
+def check_stores(
+    kafka: KafkaSettings, topics: TopicSettings, settings: StoreSettings, folders: Sequence[Path]
+) -> VerifyReport:
+    """Compare sequences, ranges of samples and dead letters with what the log says."""
+    description = existing_topic(kafka, topics.events)
+    rules = FoldRules(
+        actions=settings.actions,
+        cap=settings.cap,
+        sample_every=settings.sample_every,
+        sample_exposures=settings.sample_exposures,
+    )
+    stores = StoppedStores(
+        settings,
+        folders,
+        topic=topics.events,
+        topic_id=description.topic_id,
+        num_partitions=description.num_partitions,
+    )
+    try:
+        expected = expected_state(kafka, topics, rules, stores.epoch)
+        report = VerifyReport(users=len(expected.users), events=expected.events, impressions=expected.impressions)
+        stores.wait_applied(expected.last_offsets)
+        compare_sequences(expected, stores, report)
+    finally:
+        stores.close()
+    compare_learned(expected, sent_ranges(kafka, topics), report)
+    compare_dead_letters(expected, kafka, topics, report)
+    return report
+
+
+def sent_ranges(kafka: KafkaSettings, topics: TopicSettings) -> LearnedRanges:
+    """The ranges of all samples in their topic, as a learner would have learned them."""
+    ranges = LearnedRanges()
+    for record in read_topic(kafka, topics.samples):
+        sample = decode_sample(record.value)
+        ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset))
+    return ranges

@@ -1,0 +1,95 @@
+"""What the log leads to, held against what workers hold and sent: the only place that calls fold and `verify`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from deploy.verify import WorkerSequences
+from storage.entries import pack_position
+from storage.store_settings import StoreSettings
+from streams.kafka_settings import KafkaSettings
+from streams.learned import LearnedRanges
+from streams.marks import SampleMarks
+from streams.plain_fold import FoldRules
+from streams.plain_log import read_topic
+from streams.samples import decode_sample
+from streams.topics import TopicSettings
+from streams.verify import VerifyReport, compare_dead_letters, compare_learned, compare_sequences, expected_state
+
+
+class Found(NamedTuple):
+    """What a comparison found: all `findings` are 0 where nothing was lost or doubled."""
+
+    findings: Mapping[str, int]
+    events: int
+    users: int
+    samples: int
+    repeated: int
+    """Samples that came more than once, equal each time."""
+
+
+class SentSamples:
+    """The topic `samples` as a learner takes it, and what a learner does not look at: whether repeats are equal."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[bytes, bytes] = {}
+        self.ranges = LearnedRanges()
+        self.repeated = 0
+        self.differing = 0
+        self.users: set[str] = set()
+        self._marks = SampleMarks()
+
+    def read(self, kafka: KafkaSettings, topics: TopicSettings) -> None:
+        """Take in the whole topic."""
+        for record in read_topic(kafka, topics.samples):
+            self.take(record)
+
+    def take(self, record: Any) -> None:
+        """Take in one record."""
+        sample_id = dict(record.headers)["id"]
+        sample = decode_sample(record.value)
+        assert record.partition == sample.partition
+        assert record.key == sample.user_id.encode()
+        assert sample_id == f"{sample.epoch}-{sample.partition}-{sample.trigger_offset}-{sample.n}".encode()
+        if sample_id in self.bodies:
+            self.repeated += 1
+            self.differing += self.bodies[sample_id] != record.value
+        self.bodies[sample_id] = record.value
+        if self._marks.is_new(sample):
+            self._marks.pass_over(sample)
+            self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset))
+            self.users.add(sample.user_id)
+
+
+def compare(
+    kafka: KafkaSettings,
+    topics: TopicSettings,
+    store: StoreSettings,
+    urls: tuple[str, ...],
+    wait_quiet: Callable[[], None],
+) -> tuple[Found, SentSamples]:
+    """Hold everything that workers at `urls` have and sent against the log; waits until they have applied it.
+
+    `wait_quiet` returns once nothing moves any more.
+    """
+    sent = SentSamples()
+    wait_quiet()
+    with WorkerSequences(urls) as source:
+        expected = expected_state(kafka, topics, _rules(store), source.epoch)
+        report = VerifyReport(users=len(expected.users), events=expected.events)
+        source.wait_applied(expected.last_offsets)
+        compare_sequences(expected, source, report)
+    wait_quiet()
+    sent.read(kafka, topics)
+    compare_learned(expected, sent.ranges, report)
+    compare_dead_letters(expected, kafka, topics, report)
+    findings = {**report.findings, "samples_differing": sent.differing}
+    return Found(findings, report.events, report.users, len(sent.bodies), sent.repeated), sent
+
+
+def _rules(store: StoreSettings) -> FoldRules:
+    return FoldRules(
+        actions=store.actions,
+        cap=store.cap,
+        sample_every=store.sample_every,
+        sample_exposures=store.sample_exposures,
+    )
