@@ -1,0 +1,220 @@
+"""Random logs of `events`, and what the store and the plain fold make of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from storage.changes import Acted, Change, Exposed, Feature, SampleRef, Ticked, Updated
+from storage.entries import unpack_position
+from storage.folded import FoldedSequence, Update
+from storage.keys import OutboxKey
+from storage.sequence_store import SequenceStore
+from storage.store_settings import StoreSettings
+from streams.events import Action, Event, Impression, Tick, UserUpdate
+from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
+from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample, segments_of
+from streams.sampling import build_sample
+
+ACTIONS = ("like", "dislike", "rate")
+USERS = ("ada", "ada", "ada", "böb", "bob")
+KAFKA_MS = 5_000
+
+IDS = st.none() | st.none() | st.integers(0, 400).map(lambda number: f"e{number}") | st.sampled_from(["d1", "d2", "d3"])
+TIMES = st.integers(0, 30)
+ITEMS = st.sampled_from(["a", "b", "ç", "dd"])
+REQUESTS = st.sampled_from([None, None, "r1", "r2"])
+FEATURES: st.SearchStrategy[dict[str, Feature]] = st.dictionaries(
+    st.sampled_from(["age", "city"]), st.sampled_from([1, 2, True, "x"]), min_size=1
+)
+IMPRESSIONS = st.builds(
+    Impression,
+    event_id=IDS,
+    user_id=st.sampled_from(USERS),
+    ts_ms=TIMES,
+    items=st.lists(ITEMS, min_size=1, max_size=4),
+    request_id=REQUESTS,
+)
+ACTS = st.builds(
+    Action,
+    event_id=IDS,
+    user_id=st.sampled_from(USERS),
+    item_id=ITEMS,
+    ts_ms=TIMES,
+    action=st.sampled_from(ACTIONS),
+    value=st.sampled_from([None, 1.0, -2.5]),
+    request_id=REQUESTS,
+)
+UPDATES = st.builds(UserUpdate, event_id=IDS, user_id=st.sampled_from(USERS), ts_ms=TIMES, features=FEATURES)
+TICKS = st.builds(Tick, event_id=IDS, ts_ms=st.integers(0, 40))
+EVENTS: st.SearchStrategy[Event] = IMPRESSIONS | ACTS | ACTS | ACTS | UPDATES | TICKS
+SIZES = st.sampled_from([0, 5, 40, 80])
+LOGS = SIZES.flatmap(lambda size: st.lists(EVENTS, min_size=size, max_size=size + 5))
+
+
+@st.composite
+def settings_of(draw: st.DrawFn, *, trims: bool = True) -> StoreSettings:
+    """Settings under which a log of eighty records meets every rule; without trims, a cap that is out of reach."""
+    every, exposures = draw(st.sampled_from([1, 2, 6])), draw(st.sampled_from([1, 5, 12]))
+    return StoreSettings(
+        actions=ACTIONS,
+        cap=every + exposures + draw(st.integers(0, 6)) if trims else 100_000,
+        sample_every=every,
+        sample_exposures=exposures,
+        attribution_seconds=draw(st.sampled_from([0.0, 0.003, 0.01, 1.0])),
+        label_delay_seconds=draw(st.sampled_from([0.0, 0.004, 0.02])),
+        session_gap_seconds=draw(st.sampled_from([0.0, 0.002, 0.015])),
+        exposure_rate=draw(st.sampled_from([1.0, 1.0, 0.5])),
+    )
+
+
+def change_of(offset: int, event: Event) -> Change:
+    """What a record asks the store to do."""
+    if isinstance(event, Tick):
+        return Ticked(offset=offset, ts_ms=event.ts_ms)
+    if isinstance(event, UserUpdate):
+        return Updated(offset=offset, user_id=event.user_id, ts_ms=event.ts_ms, features=event.features)
+    same: dict[str, Any] = {"request_id": event.request_id, "event_id": event.event_id}
+    same |= {"offset": offset, "user_id": event.user_id, "ts_ms": event.ts_ms, "kafka_ms": KAFKA_MS + offset}
+    if isinstance(event, Impression):
+        return Exposed(item_ids=event.items, **same)
+    return Acted(item_id=event.item_id, action=ACTIONS.index(event.action), value=event.value, **same)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All samples of a log, as they were sent, and counters."""
+
+    samples: list[Sample] = field(default_factory=list)
+    duplicates: int = 0
+    too_late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a chunk of a log ends, and what happens then."""
+
+    end: int
+    restart: bool
+    send: bool
+    """Whether the outbox is emptied."""
+
+
+CUTS = st.lists(st.builds(Cut, end=st.integers(1, 85), restart=st.booleans(), send=st.booleans()), max_size=6)
+
+
+def plain_outcome(settings: StoreSettings, events: Sequence[Event], last: int) -> tuple[PlainPartition, Outcome]:
+    """What the plain fold makes of a log; bodies are built when they become due."""
+    partition, outcome = PlainPartition(FoldRules.of(settings)), Outcome()
+    for position, event in enumerate(events):
+        for due in partition.apply(event, position, KAFKA_MS + position):
+            outcome.samples.append(plain_sample(partition, due, last))
+    outcome.duplicates = sum(user.duplicates for user in partition.users.values())
+    outcome.too_late = sum(user.too_late for user in partition.users.values())
+    return partition, outcome
+
+
+def plain_sample(partition: PlainPartition, due: PlainDue, last: int) -> Sample:
+    """The body of a sample that has just become due."""
+    user = partition.users[due.user_id]
+    events = user.sequence(partition.rules)[0]
+    oldest_new = next((place for place, event in enumerate(events) if event.last > due.since), len(events))
+    events = events[min(oldest_new, max(0, len(events) - last)) :]
+    valued = [(place, *value) for place, event in enumerate(events) for value in event.values]
+    ts_ms = [event.row.ts_ms for event in events]
+    told = [Update(each.position, each.ts_ms, each.name, each.value) for each in sorted(user.updates, key=_order)]
+    return Sample(
+        epoch=0,
+        partition=0,
+        trigger_offset=unpack_position(due.position)[1],
+        n=due.n,
+        since=due.since,
+        user_id=due.user_id,
+        item_ids=[event.row.item_id for event in events],
+        ts_ms=ts_ms,
+        actions=[event.actions for event in events],
+        groups=[event.row.position for event in events],
+        new=[_bits(event, due.since) for event in events],
+        value_places=[place for place, _, _ in valued],
+        value_actions=[action for _, action, _ in valued],
+        values=[value for _, _, value in valued],
+        features=segments_of(told, ts_ms),
+        exposure_rate=partition.rules.exposure_rate,
+        num_records=due.num_records,
+        kafka_ms=[row.kafka_ms for row in user.rows if row.position > due.since],
+    )
+
+
+def _order(update: Any) -> tuple[int, int, str]:
+    return update.ts_ms, update.position, update.name
+
+
+def _bits(event: PlainEvent, since: int) -> int:
+    bits = NEW_EXPOSURE if event.shown and event.row.position > since else 0
+    if event.acted > since:
+        return bits | NEW_ACTION
+    return bits | (NEW_FURTHER_ACTION if event.acts and event.last > since else 0)
+
+
+def stored_outcome(
+    settings: StoreSettings, events: Sequence[Event], cuts: Iterable[Cut], last: int
+) -> tuple[SequenceStore, Outcome]:
+    """What the store makes of a log that is cut; the caller closes it."""
+    store, outcome, start = open_store(settings), Outcome(), 0
+    whole = Cut(len(events), restart=False, send=True)
+    for cut in [*sorted((cut for cut in cuts if cut.end < len(events)), key=lambda cut: cut.end), whole]:
+        if cut.end > start:
+            changes = [change_of(offset, events[offset]) for offset in range(start, cut.end)]
+            applied = store.apply(start, cut.end - 1, changes)
+            outcome.duplicates += applied.duplicates
+            outcome.too_late += applied.too_late
+            start = cut.end
+        if cut.send:
+            outcome.samples += send(store, last)
+        if cut.restart:
+            store.close()
+            store = open_store(settings)
+    return store, outcome
+
+
+def open_store(settings: StoreSettings) -> SequenceStore:
+    return SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id="t1")
+
+
+def send(store: SequenceStore, last: int) -> list[Sample]:
+    """Empty the outbox."""
+    items: list[tuple[OutboxKey, SampleRef]] = []
+    for key, item in store.outbox(10_000):
+        assert isinstance(item, SampleRef)
+        items.append((key, item))
+    samples = [build_sample(store, key, ref, last) for key, ref in items]
+    store.acknowledge(key for key, _ in items)
+    return samples
+
+
+Rows = list[tuple[str, int, int, int, bool, list[tuple[int, float]]]]
+
+
+def plain_rows(events: Sequence[PlainEvent]) -> Rows:
+    """(item, time, actions, index, shown, values) of events: all that does not depend on the order of arrival."""
+    return [(e.row.item_id, e.row.ts_ms, e.actions, e.row.slot, e.shown, e.values) for e in events]
+
+
+def stored_rows(events: FoldedSequence) -> Rows:
+    """As `plain_rows`."""
+    values: dict[int, list[tuple[int, float]]] = {}
+    for place, action, value in zip(
+        events.value_places.tolist(), events.value_actions.tolist(), events.values.tolist(), strict=True
+    ):
+        values.setdefault(place, []).append((action, value))
+    columns = (events.ts_ms, events.actions, events.indexes, events.shown)
+    rows = zip(events.item_ids, *(column.tolist() for column in columns), strict=True)
+    return [(*row, values.get(place, [])) for place, row in enumerate(rows)]
+
+
+def stores_in(root: Path) -> Any:
+    """Gives settings a folder that no other example has."""
+    numbers = iter(range(10**9))
+    return lambda settings: replace(settings, folder=root / str(next(numbers)))

@@ -1,0 +1,139 @@
+"""The store held against the plain fold on random logs: duplicates, lateness, windows, caps, ticks, cuts, restarts."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storage.store_settings import StoreSettings
+from streams.events import Event, Impression
+from streams.samples import NEW_ACTION, NEW_EXPOSURE, Sample
+from tests.streams.made_logs import (
+    CUTS,
+    LOGS,
+    Cut,
+    plain_outcome,
+    plain_rows,
+    settings_of,
+    stored_outcome,
+    stored_rows,
+    stores_in,
+)
+
+LAST = 5
+"""Events of context in the samples here."""
+InFolder = Callable[[StoreSettings], StoreSettings]
+examples = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+few_examples = settings(examples, max_examples=60)
+
+
+@pytest.fixture(scope="module")
+def in_folder(tmp_path_factory: pytest.TempPathFactory) -> InFolder:
+    """Gives settings a folder of their own."""
+    made: InFolder = stores_in(tmp_path_factory.mktemp("stores"))
+    return made
+
+
+@examples
+@given(chosen=settings_of(), events=LOGS, cuts=CUTS)
+def test_the_store_and_the_plain_fold_agree_however_the_log_is_cut(
+    in_folder: InFolder, chosen: StoreSettings, events: list[Event], cuts: list[Cut]
+) -> None:
+    """`verify` would report faults that are none, or, where both are wrong alike, none at all."""
+    partition, expected = plain_outcome(chosen, events, LAST)
+    store, found = stored_outcome(in_folder(chosen), events, cuts, LAST)
+    try:
+        assert found.samples == expected.samples
+        assert (found.duplicates, found.too_late) == (expected.duplicates, expected.too_late)
+        assert (store.watermark_ms, store.num_timers) == (partition.watermark_ms, partition.num_timers)
+        for user_id, user in partition.users.items():
+            whole, sequence = store.read(user_id), user.sequence(partition.rules)[0]
+            assert stored_rows(whole) == plain_rows(sequence)
+            assert whole.groups.tolist() == [event.row.position for event in sequence]
+            assert whole.acted.tolist() == [event.acted for event in sequence]
+            assert whole.last.tolist() == [event.last for event in sequence]
+            assert stored_rows(store.read(user_id, last=2)) == plain_rows(sequence)[-2:]
+            told = sorted((each.ts_ms, each.position, each.name, each.value) for each in user.updates)
+            assert [(each.ts_ms, each.position, each.name, each.value) for each in store.updates(user_id)] == told
+            assert store.features(user_id) == {name: value for _, _, name, value in told}
+    finally:
+        store.close()
+
+
+@few_examples
+@given(chosen=settings_of(trims=False), events=LOGS, order=st.randoms(use_true_random=False), cuts=CUTS)
+def test_the_order_of_arrival_makes_no_difference_to_a_sequence(
+    in_folder: InFolder, chosen: StoreSettings, events: list[Event], order: Random, cuts: list[Cut]
+) -> None:
+    """Two producers that race would make two different users of one."""
+    distinct = without_twins(events)
+    shuffled = list(distinct)
+    order.shuffle(shuffled)
+    partition = plain_outcome(chosen, distinct, LAST)[0]
+    store = stored_outcome(in_folder(chosen), shuffled, cuts, LAST)[0]
+    try:
+        for user_id, user in partition.users.items():
+            assert stored_rows(store.read(user_id)) == plain_rows(user.sequence(partition.rules)[0])
+    finally:
+        store.close()
+
+
+def without_twins(events: list[Event]) -> list[Event]:
+    """Of records that are equal in time, item and action, or in id, the first: which of them stays is up to arrival."""
+    seen: set[object] = set()
+    kept = []
+    for event in events:
+        items = event.items if isinstance(event, Impression) else [getattr(event, "item_id", "")]
+        keys = {(getattr(event, "user_id", ""), event.ts_ms, item, getattr(event, "action", "")) for item in items}
+        ids: set[object] = {(getattr(event, "user_id", ""), event.event_id)} if event.event_id else set()
+        if len(keys) == len(items) and not seen & (keys | ids):
+            kept.append(event)
+            seen |= keys | ids
+    return kept
+
+
+@few_examples
+@given(chosen=settings_of(trims=False), events=LOGS, cuts=CUTS, in_time=st.booleans())
+def test_each_record_and_each_exposure_is_learned_once(
+    in_folder: InFolder, chosen: StoreSettings, events: list[Event], cuts: list[Cut], in_time: bool
+) -> None:
+    """What no sample brings is never learned; what two bring counts double."""
+    chosen = replace(chosen, exposure_rate=1.0)
+    events = sorted(events, key=lambda event: event.ts_ms) if in_time else events
+    partition = plain_outcome(chosen, events, LAST)[0]
+    store, found = stored_outcome(in_folder(chosen), events, cuts, LAST)
+    store.close()
+    assert [(each.trigger_offset, each.n) for each in found.samples] == sorted(
+        {(each.trigger_offset, each.n) for each in found.samples}
+    )
+    for user_id, user in partition.users.items():
+        samples = [sample for sample in found.samples if sample.user_id == user_id]
+        assert [sample.since for sample in samples] == [-1, *(sample.trigger_offset for sample in samples)][:-1]
+        assert sum(sample.num_records for sample in samples) + user.pending_records == len(user.rows)
+        assert all(sample.num_records == len(sample.kafka_ms) for sample in samples)
+        due = samples[-1].trigger_offset if samples else -1
+        sequence = user.sequence(partition.rules)[0]
+        exposures = Counter((e.row.position, e.row.item_id) for e in sequence if e.shown and e.row.position <= due)
+        assert new_events(samples, NEW_EXPOSURE) == exposures
+        if in_time:
+            acted = Counter((e.row.position, e.row.item_id) for e in sequence if 0 <= e.acted <= due)
+            assert new_events(samples, NEW_ACTION) == acted
+
+
+def new_events(samples: list[Sample], bit: int) -> Counter[tuple[int, str]]:
+    """How often each (group, item) is new in some samples."""
+    return Counter(
+        (group, item_id)
+        for sample in samples
+        for group, item_id, bits in zip(sample.groups, sample.item_ids, sample.new, strict=True)
+        if bits & bit
+    )
