@@ -110,6 +110,7 @@ class Views:
             "epoch": store.epoch,
             "applied": store.applied,
             "outbox": store.outbox_size,
+            "timers": store.num_timers,
             "users": store.num_users,
             "highwater": consumer.highwater(TP(self._partitions.topic, store.partition)),
         }

@@ -32,6 +32,7 @@ from streams.kafka_settings import KafkaSettings
 from streams.outbox_sender import OutboxSender, outbox_producer
 from streams.partitions import Partitions
 from streams.quiet import limit_aiokafka_logs
+from streams.ticks import Ticker
 from streams.topics import TopicSettings, describe_topic
 from streams.views import Views
 from streams.watchdog import Watchdog
@@ -79,7 +80,7 @@ class Worker:
     async def run(self) -> int:
         """Start, work until something ends it, stop; raises the `HeadwaterError` that ended it."""
         await self._producer.start()
-        await run_app(self.app, self.ending, self._checkpoints(), self._watch(), close=self._close)
+        await run_app(self.app, self.ending, self._checkpoints(), self._watch(), self._tick(), close=self._close)
         return 0
 
     def apply(self, chunk: Chunk) -> None:
@@ -154,6 +155,9 @@ class Worker:
     async def _watch(self) -> None:
         watchdog = Watchdog(self.consumer, self.partitions, self.kafka, self.settings.watchdog_seconds)
         await watchdog.run()
+
+    async def _tick(self) -> None:
+        await Ticker(self.consumer, self.partitions, self._producer).run()
 
     async def _close(self) -> None:
         await self.partitions.checkpoint()
