@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rocksdict import BlockBasedOptions, Cache, Checkpoint, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from storage.errors import StateError, StateInUseError
@@ -95,6 +96,16 @@ class Database:
             self._db.close()
 
     @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Raise `StateError` where a value that is decoded in this block cannot be."""
+        try:
+            yield
+        except UnicodeEncodeError:
+            raise  # an argument's, not a value's
+        except (msgspec.DecodeError, ValueError, OverflowError) as error:
+            raise self._unusable("decoded", error) from error
+
+    @contextmanager
     def _wrapped(self, verb: str) -> Iterator[None]:
         try:
             yield
@@ -108,10 +119,13 @@ class Database:
                 raise StateInUseError(
                     f"state in {self.folder} is in use by another process: stop that one, or set another folder"
                 ) from error
-            raise StateError(
-                f"state in {self.folder} cannot be {verb}: {text}; "
-                "if it is damaged, delete this folder: the newest checkpoint is restored in its place"
-            ) from error
+            raise self._unusable(verb, error) from error
+
+    def _unusable(self, verb: str, error: Exception) -> StateError:
+        return StateError(
+            f"state in {self.folder} cannot be {verb}: {error}; "
+            "if it is damaged, delete this folder: the newest checkpoint is restored in its place"
+        )
 
 
 def new_batch() -> WriteBatch:

@@ -60,7 +60,7 @@ def make_header(settings: StoreSettings, *, topic: str, partition: int, num_part
 
 def check_header(stored: bytes, expected: Header, place: str) -> None:
     """Raise `StateError` with every difference between the stored header and the expected one."""
-    found: dict[str, Any] = msgspec.msgpack.decode(stored)
+    found = msgspec.msgpack.decode(stored, type=dict[str, Any])
     wanted: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(expected))
     differences = [
         f"{name} is {_text(found.get(name))} there and {_text(wanted.get(name))} in the settings"
