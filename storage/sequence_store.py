@@ -83,17 +83,18 @@ class SequenceStore:
                 logger.info("partition %d of %s restored from %s", partition, topic, restored)
         db = Database(place)
         try:
-            header = make_header(settings, topic=topic, partition=partition, num_partitions=num_partitions)
-            stored = db.get(HEADER)
-            if stored is not None:
-                check_header(stored, header, str(place))
-            log = _advance_epoch(db, topic, topic_id)
-            batch = new_batch()
-            batch.put(HEADER, _encoder.encode(header))
-            batch.put(LOG, _encoder.encode(log))
-            db.write(batch)
-            db.flush()
-            return cls(settings, db, checkpoints, log)
+            with db.decoding():
+                header = make_header(settings, topic=topic, partition=partition, num_partitions=num_partitions)
+                stored = db.get(HEADER)
+                if stored is not None:
+                    check_header(stored, header, str(place))
+                log = _advance_epoch(db, topic, topic_id)
+                batch = new_batch()
+                batch.put(HEADER, _encoder.encode(header))
+                batch.put(LOG, _encoder.encode(log))
+                db.write(batch)
+                db.flush()
+                return cls(settings, db, checkpoints, log)
         except BaseException:
             db.close()
             raise
@@ -141,7 +142,8 @@ class SequenceStore:
             )
         _check_offsets(start, last, changes)
         fresh = [change for change in changes if change.offset > self.applied]
-        applied = self._write(fresh, last) if last > self.applied else Applied()
+        with self._db.decoding():
+            applied = self._write(fresh, last) if last > self.applied else Applied()
         applied.skipped = len(changes) - len(fresh)
         return applied
 
@@ -155,33 +157,29 @@ class SequenceStore:
         """
         if last is not None and last < 0:
             raise ValueError(f"last must be >= 0, got {last}")
-        value = self._db.get(user_key(user_id))
-        state = UserState() if value is None else decode_user(value)
-        position = MAX_POSITION if until is None else until
-        generation = state.generation_at(position)
-        if generation is None:
-            raise StateError(
-                f"the sequence of {user_id!r} as of position {until} is no longer kept: "
-                f"read it as of {state.generation} or later"
-            )
-        return self._reading.read(user_id, state, generation, position, last, since)
+        with self._db.decoding():
+            return self._read(user_id, MAX_POSITION if until is None else until, last, since)
 
     def updates(self, user_id: str, *, until: int | None = None) -> list[Update]:
         """What was told of a user's features as of position `until`, in order of time."""
-        return [update for update in read_updates(self._db, user_id) if until is None or update.position <= until]
+        with self._db.decoding():
+            told = read_updates(self._db, user_id)
+        return [update for update in told if until is None or update.position <= until]
 
     def features(self, user_id: str) -> dict[str, Feature]:
         """A user's features; empty for a user of whom none was told."""
-        return {update.name: update.value for update in read_updates(self._db, user_id)}
+        return {update.name: update.value for update in self.updates(user_id)}
 
     def users(self) -> Iterator[str]:
         """Ids of all users of whom anything is kept."""
-        for key, _ in self._db.scan(USER, USER + b"\xff"):
-            yield user_of(key)
+        with self._db.decoding():
+            for key, _ in self._db.scan(USER, USER + b"\xff"):
+                yield user_of(key)
 
     def outbox(self, limit: int, after: OutboxKey | None = None) -> list[tuple[OutboxKey, Outgoing]]:
         """At most `limit` items that are due to leave, in the order of the log, from behind `after`."""
-        return self._outbox.items(limit, after)
+        with self._db.decoding():
+            return self._outbox.items(limit, after)
 
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         """Delete items of the outbox that have arrived; those no longer there are passed over."""
@@ -198,6 +196,17 @@ class SequenceStore:
     def close(self) -> None:
         """Flush and close the database; a second call does nothing."""
         self._db.close()
+
+    def _read(self, user_id: str, until: int, last: int | None, since: int | None) -> FoldedSequence:
+        value = self._db.get(user_key(user_id))
+        state = UserState() if value is None else decode_user(value)
+        generation = state.generation_at(until)
+        if generation is None:
+            raise StateError(
+                f"the sequence of {user_id!r} as of position {until} is no longer kept: "
+                f"read it as of {state.generation} or later"
+            )
+        return self._reading.read(user_id, state, generation, until, last, since)
 
     def _write(self, changes: list[Change], last: int) -> Applied:
         chunk = Chunk(self._rooms, self.epoch, changes, self._log.watermark_ms)
