@@ -6,21 +6,22 @@ the other (`UserRun`). Both come to the same.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from rocksdict import WriteBatch
 
 from storage.arrivals import Arrivals
-from storage.changes import Acted, Change, Exposed, Refused, SampleRef, Updated
+from storage.changes import Acted, Change, Exposed, Refused, Updated
 from storage.database import Database
 from storage.entries import pack_position
-from storage.event_ids import EventIds
 from storage.fragments import Fragments
 from storage.keys import OutboxKey, timer_key, user_key
 from storage.outbox import Outbox, Outgoing
+from storage.pending import DueSample, Rules, count_records
 from storage.reading import Reading
 from storage.timeline import Timeline
 from storage.updates import append_updates
-from storage.user_run import Applied, Rules, UserRun
+from storage.user_run import Applied, UserRun
 from storage.user_state import UserState, decode_user, encode_user
 
 
@@ -41,13 +42,15 @@ class Chunk:
     def __init__(self, rooms: Rooms, epoch: int, changes: Sequence[Change], watermark_ms: int) -> None:
         self._rooms = rooms
         self._epoch = epoch
-        self._changes = changes
+        self._refused = [change for change in changes if isinstance(change, Refused)]
         valid = [change for change in changes if not isinstance(change, Refused)]
         positions = [pack_position(epoch, change.offset) for change in valid]
         self.timeline = Timeline(watermark_ms, positions, [change.ts_ms for change in valid])
-        self._arrivals = Arrivals(epoch, [change for change in valid if isinstance(change, Exposed | Acted)])
+        self.arrivals = Arrivals(epoch, [change for change in valid if isinstance(change, Exposed | Acted)])
         self._updates = [change for change in valid if isinstance(change, Updated)]
-        self._samples: list[tuple[int, int, SampleRef]] = []
+        self._samples: list[DueSample] = []
+        self.suspects: set[str] = set()
+        """Users of whom a record has an id that may be kept already, or that comes twice."""
         self.applied = Applied()
         self.outgoing: list[tuple[OutboxKey, Outgoing]] = []
         """What goes to the outbox."""
@@ -59,8 +62,7 @@ class Chunk:
 
     def work(self, batch: WriteBatch, due_users: Iterable[str]) -> None:
         """Work all changes into the batch; `due_users` are those whose timers fire in it."""
-        arrivals = self._arrivals
-        event_ids = EventIds(self._rooms.db, arrivals)
+        arrivals = self.arrivals
         idle = [user_id for user_id in due_users if not arrivals.has_user(user_id)]
         user_ids = [*arrivals.user_ids, *idle]
         bounds = [*arrivals.bounds, *((0, 0) for _ in idle)]
@@ -68,8 +70,8 @@ class Chunk:
         for user_id, (start, end), value in zip(user_ids, bounds, values, strict=True):
             state = UserState() if value is None else decode_user(value)
             timer_due = state.timer_due
-            if not self._work_in_bulk(batch, event_ids, user_id, state, start, end):
-                self._work_singly(batch, event_ids, user_id, state, start, end)
+            if not self._work_in_bulk(batch, user_id, state, start, end):
+                self._work_singly(batch, user_id, state, start, end)
             if value is None and not state.num_rows:
                 continue  # all that came of a new user was refused as too late or a duplicate
             self.num_new_users += value is None
@@ -80,56 +82,35 @@ class Chunk:
         append_updates(self._rooms.db, batch, self._epoch, self._updates)
         self.applied.updated = len(self._updates)
 
-    def _work_in_bulk(
-        self, batch: WriteBatch, event_ids: EventIds, user_id: str, state: UserState, start: int, end: int
-    ) -> bool:
+    def _work_in_bulk(self, batch: WriteBatch, user_id: str, state: UserState, start: int, end: int) -> bool:
         """Take all records of a user at once; False, with nothing done, where one of them needs looking at."""
-        rules, arrivals = self._rooms.rules, self._arrivals
+        arrivals, rules, end_ms = self.arrivals, self._rooms.rules, self.timeline.end_ms
+        oldest_ts = min(arrivals.ts_ms[start:end], default=0)
         num_rows = arrivals.num_rows(start, end)
-        num_actions = sum(arrivals.is_action[start:end])
-        num_exposures = num_rows - (num_actions if end > start else 0)
-        first_ts, last_ts = arrivals.ts_ms[start:end][:1] or [0], max(arrivals.ts_ms[start:end], default=0)
         if (
             start == end
-            or event_ids.is_known(user_id)
-            or 0 < state.timer_due <= self.timeline.end_ms
-            or state.num_actions + num_actions >= rules.sample_every
-            or state.num_exposures + num_exposures >= rules.sample_exposures
+            or user_id in self.suspects
             or state.num_rows + num_rows >= rules.limit(state)
-            or min(arrivals.ts_ms[start:end]) < state.floor_ts
+            or oldest_ts < state.floor_ts
             or state.old
+            or 0 < state.timer_due <= end_ms
+            or (not state.timer_due and rules.least_wait_ms and oldest_ts + rules.least_wait_ms <= end_ms)
         ):
             return False
-        timer_due = state.timer_due or rules.due(first_ts[0], max(state.last_ts, first_ts[0]))
-        if 0 < timer_due <= self.timeline.end_ms:
-            return False
-        if not state.num_pending:
-            state.first_ts = first_ts[0]
-        state.timer_due = timer_due
-        state.last_ts = max(state.last_ts, last_ts)
+        self._samples += count_records(rules, user_id, state, arrivals, start, end)
         state.num_rows += num_rows
-        state.num_actions += num_actions
-        state.num_exposures += num_exposures
+        num_actions = sum(arrivals.is_action[start:end])
         self.applied.acted += num_actions
-        self.applied.exposed += num_exposures
+        self.applied.exposed += num_rows - num_actions
         self._rooms.fragments.append(batch, user_id, state, arrivals.entries(start, end))
-        event_ids.add_all(batch, start, end)
         return True
 
-    def _work_singly(
-        self, batch: WriteBatch, event_ids: EventIds, user_id: str, state: UserState, start: int, end: int
-    ) -> None:
-        run = UserRun(
-            self._rooms.rules,
-            user_id,
-            state,
-            self._arrivals,
-            self.timeline,
-            known=event_ids.known(user_id),
-            has_pending=self._rooms.outbox.has_pending(user_id),
-        )
-        run.run(start, end, self._rooms.reading, self._rooms.fragments, batch, self.applied)
-        event_ids.update(batch, user_id, run.added, run.dropped)
+    def _work_singly(self, batch: WriteBatch, user_id: str, state: UserState, start: int, end: int) -> None:
+        rooms = self._rooms
+        known = rooms.reading.event_ids(user_id, state) if user_id in self.suspects else set()
+        has_pending = rooms.outbox.has_pending(user_id)
+        run = UserRun(rooms.rules, user_id, state, self.arrivals, self.timeline, known=known, has_pending=has_pending)
+        run.run(start, end, rooms.reading, rooms.fragments, batch, self.applied)
         self._samples += run.samples
 
     def _move_timer(self, batch: WriteBatch, user_id: str, former: int, due: int) -> None:
@@ -141,17 +122,16 @@ class Chunk:
         self.num_new_timers += bool(due) - bool(former)
 
     def _add_outgoing(self, batch: WriteBatch) -> None:
-        self._samples.sort(key=lambda sample: (sample[0], sample[1], sample[2].user_id.encode()))
+        self._samples.sort(key=lambda sample: sample.rank)
         rank, before = 0, -1
-        for position, _, ref in self._samples:
-            rank = rank + 1 if position == before else 0
-            before = position
-            self.outgoing.append((OutboxKey(position, rank), ref))
+        for sample in self._samples:
+            rank = rank + 1 if sample.position == before else 0
+            before = sample.position
+            self.outgoing.append((OutboxKey(sample.position, rank), sample.ref))
         self.applied.samples = len(self._samples)
-        for change in self._changes:
-            if isinstance(change, Refused):
-                self.outgoing.append((OutboxKey(pack_position(self._epoch, change.offset), 0), change))
-                self.applied.refused += 1
-        self.outgoing.sort(key=lambda item: item[0])
+        for change in self._refused:
+            self.outgoing.append((OutboxKey(pack_position(self._epoch, change.offset), 0), change))
+        self.applied.refused = len(self._refused)
+        self.outgoing.sort(key=itemgetter(0))
         for key, item in self.outgoing:
             self._rooms.outbox.put(batch, key, item)

@@ -1,68 +1,88 @@
-"""Which event ids of a chunk's records the users' sequences keep already."""
+"""Which event ids of a chunk's records the users' sequences keep already.
 
-from rocksdict import WriteBatch
+A filter in memory says for nearly all new ids that they are new; for what it cannot rule out, the user's rows are
+read. It is made from the rows when a store is opened, and made anew, twice as large, when it is full.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
 
 from storage.arrivals import Arrivals
-from storage.database import Database
-from storage.keys import event_key, user_hash
+from storage.entries import Entries
+
+FIRST_WORDS = 1 << 14
+"""Words of the filter of a small store."""
+IDS_PER_WORD = 2
+"""Ids for each word of 64 bits, at most: with 5 bits each, some 2 of 1,000 new ones cannot be ruled out."""
+_BITS = 5
+
+Hashes = npt.NDArray[np.uint64]
 
 
 class EventIds:
-    """Looks the event ids of all records up at once; a record without an id is always new."""
+    """A filter of all ids of which a row is kept; it may name others, and lacks none."""
 
-    def __init__(self, db: Database, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
-        self._keys: list[bytes | None] = []
-        self._known: dict[str, set[int]] = {}
-        for user_id, (start, end) in zip(arrivals.user_ids, arrivals.bounds, strict=True):
-            events = arrivals.events[start:end]
-            if any(events):
-                salt = user_hash(user_id)
-                self._keys += [event_key(salt, event) if event else None for event in events]
-            else:
-                self._keys += [None] * len(events)
-        keys = [key for key in self._keys if key is not None]
-        if len(set(keys)) < len(keys):
-            self._note_repeated()
-        if keys:
-            self._note_stored(db.get_many(keys))
+    def __init__(self, stored: Iterable[tuple[str, Entries]]) -> None:
+        hashes = [_of_rows(user_id, entries) for user_id, entries in stored]
+        num = sum(map(len, hashes))
+        self._num = 0
+        self._words = np.zeros(max(FIRST_WORDS, 2 * num // IDS_PER_WORD), np.uint64)
+        if num:
+            self._add(np.concatenate(hashes))
 
-    def is_known(self, user_id: str) -> bool:
-        """Whether any record of a user has an id that is kept, or that comes twice."""
-        return user_id in self._known
+    @property
+    def is_full(self) -> bool:
+        """Whether more ids were added than it has room for."""
+        return self._num > len(self._words) * IDS_PER_WORD
 
-    def known(self, user_id: str) -> set[int]:
-        """Hashes of those ids of a user's records of which a row is kept."""
-        return self._known.get(user_id, set())
+    def suspects(self, arrivals: Arrivals) -> set[str]:
+        """Users of whom a record has an id that may be kept already, or that comes twice."""
+        hashes = _salted(arrivals)
+        known = np.flatnonzero(hashes)
+        places, bits = self._places(hashes[known])
+        suspect = known[(self._words[places] & bits) == bits]
+        order = known[np.argsort(hashes[known])]
+        repeated = order[1:][hashes[order[1:]] == hashes[order[:-1]]]
+        ends = [end for _, end in arrivals.bounds]
+        users = np.searchsorted(ends, np.concatenate((suspect, repeated)), side="right")
+        return {arrivals.user_ids[user] for user in users.tolist()}
 
-    def add_all(self, batch: WriteBatch, start: int, end: int) -> None:
-        """Note that the rows of records [start, end) are kept now."""
-        for key in self._keys[start:end]:
-            if key is not None:
-                batch.put(key, b"")
+    def add(self, arrivals: Arrivals) -> None:
+        """Note the ids of all records."""
+        hashes = _salted(arrivals)
+        self._add(hashes[hashes != 0])
 
-    def update(self, batch: WriteBatch, user_id: str, added: set[int], dropped: set[int]) -> None:
-        """Note of which ids of a user rows are kept now, and of which none any more."""
-        if not (added or dropped):
-            return
-        salt = user_hash(user_id)
-        for event in dropped:
-            batch.delete(event_key(salt, event))
-        for event in added:
-            batch.put(event_key(salt, event), b"")
+    def _add(self, hashes: Hashes) -> None:
+        self._num += len(hashes)
+        places, bits = self._places(hashes)
+        np.bitwise_or.at(self._words, places, bits)
 
-    def _note_repeated(self) -> None:
-        for user_id, (start, end) in zip(self._arrivals.user_ids, self._arrivals.bounds, strict=True):
-            events = [event for event in self._arrivals.events[start:end] if event]
-            if len(set(events)) < len(events):
-                self._known.setdefault(user_id, set())
+    def _places(self, hashes: Hashes) -> tuple[npt.NDArray[np.int64], Hashes]:
+        """The word of each hash, and its bits in it."""
+        bits = np.zeros(len(hashes), np.uint64)
+        for nth in range(_BITS):
+            bits |= np.uint64(1) << ((hashes >> np.uint64(6 * nth)) & np.uint64(63))
+        return ((hashes >> np.uint64(32)) % np.uint64(len(self._words))).astype(np.int64), bits
 
-    def _note_stored(self, values: list[bytes | None]) -> None:
-        if all(value is None for value in values):
-            return
-        found = iter(values)
-        stored = [key is not None and next(found) is not None for key in self._keys]
-        for user_id, (start, end) in zip(self._arrivals.user_ids, self._arrivals.bounds, strict=True):
-            events = {self._arrivals.events[place] for place in range(start, end) if stored[place]}
-            if events:
-                self._known.setdefault(user_id, set()).update(events)
+
+def _of_rows(user_id: str, entries: Entries) -> Hashes:
+    events = entries.rows["event"].astype(np.uint64)
+    salted: Hashes = events[events != 0] ^ _user_hash(user_id)
+    return salted
+
+
+def _salted(arrivals: Arrivals) -> Hashes:
+    """A hash of user and event id for each record; 0 where it has no id."""
+    events = np.array(arrivals.events, np.uint64)
+    salts = np.array([_user_hash(user_id) for user_id in arrivals.user_ids], np.uint64)
+    counts = [end - start for start, end in arrivals.bounds]
+    salted: Hashes = np.where(events != 0, events ^ np.repeat(salts, counts), np.uint64(0))
+    return salted
+
+
+def _user_hash(user_id: str) -> np.uint64:
+    # Equal ids of different users are different events.
+    return np.uint64(xxhash.xxh3_64_intdigest(user_id.encode(), 1))

@@ -108,11 +108,17 @@ def fold_entries(entries: Entries, *, window_ms: int, exposure_rate: float) -> F
     rows = entries.rows
     ts_ms, item = rows["ts_ms"].astype(np.int64), rows["item"].astype(np.uint64)
     action = rows["action"].astype(np.int64)
-    kept = _first_of_kind(ts_ms, item, action)
-    target = np.full(len(rows), -1, np.int64)
-    target[kept] = kept
-    shown, acting = kept[action[kept] < 0], kept[action[kept] >= 0]
+    target = np.arange(len(rows))
+    if (ts_ms[1:] > ts_ms[:-1]).all():
+        kept = target  # at different times, hence no duplicates, and in order
+    else:
+        kept = _first_of_kind(ts_ms, item, action)
+        target = np.full(len(rows), -1, np.int64)
+        target[kept] = kept
+    acts = action[kept] >= 0
+    shown, acting = kept[~acts], kept[acts]
     if len(shown) and len(acting):
+        target = target.copy()
         target[acting] = _exposures_of(entries.rows, ts_ms, item, shown, acting, window_ms)
     heads = _in_order(rows, ts_ms, item, action, kept[target[kept] == kept])
     fold = Fold(entries, ts_ms, action, target, heads)
@@ -134,7 +140,8 @@ def _first_of_kind(ts_ms: Columns, item: Columns, action: Columns) -> Places:
 
 
 def _in_order(rows: Columns, ts_ms: Columns, item: Columns, action: Columns, heads: Places) -> Places:
-    steps = np.diff(ts_ms[heads])
+    times = ts_ms[heads]
+    steps = times[1:] - times[:-1]
     if (steps > 0).all():
         return heads
     event, index = rows["event"][heads], rows["index"][heads]

@@ -7,6 +7,7 @@ time and how many exposures they hold, so that who reads backwards knows when to
 """
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,16 @@ from rocksdict import WriteBatch
 
 from storage.database import Database
 from storage.entries import Entries, entries_from
-from storage.keys import MAX_POSITION, block_position, block_prefix, fragment_key, fragment_prefix
+from storage.keys import (
+    BLOCK,
+    FRAGMENT,
+    MAX_POSITION,
+    block_position,
+    block_prefix,
+    fragment_key,
+    fragment_prefix,
+    fragment_user,
+)
 from storage.user_state import NOTHING_REACHED, UserState
 
 MAX_FRAGMENTS = 32
@@ -57,6 +67,13 @@ class Fragments:
             reach = int.from_bytes(value[:8], "little", signed=True)
             exposures = int.from_bytes(value[8:_HEAD_BYTES], "little")
             yield Block(block_position(key), reach, exposures, entries_from([value[_HEAD_BYTES:]]))
+
+    def rows(self) -> Iterator[tuple[str, Entries]]:
+        """All rows of all users, and some that are no longer read, in no order."""
+        for kind, head in ((FRAGMENT, 0), (BLOCK, _HEAD_BYTES)):
+            found = self._db.scan(kind, bytes([kind[0] + 1]))
+            for user_id, of_user in groupby(found, key=lambda item: fragment_user(item[0])):
+                yield user_id, entries_from([value[head:] for _, value in of_user])
 
     def append(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
         """Add a user's new rows."""

@@ -6,7 +6,6 @@
     b"a" + user                                       a user's features over time
     b"f" + len(user) + user + position                a fragment of a user's rows, by its first position
     b"b" + len(user) + user + generation + position   a block of them
-    b"e" + hash                                       an event id of which a row is kept
     b"t" + due + user                                 a user's timer
     b"o" + position + n                               an item of the outbox
 
@@ -16,15 +15,12 @@ others 8. The length keeps the rows of users apart of whom one's id begins with 
 
 from typing import NamedTuple
 
-import xxhash
-
 HEADER = b"h"
 LOG = b"l"
 USER = b"u"
 UPDATES = b"a"
 FRAGMENT = b"f"
 BLOCK = b"b"
-EVENT = b"e"
 TIMER = b"t"
 OUTBOX = b"o"
 
@@ -85,14 +81,9 @@ def block_position(key: bytes) -> int:
     return int.from_bytes(key[-8:], "big")
 
 
-def user_hash(user_id: str) -> int:
-    """What tells equal event ids of different users apart."""
-    return xxhash.xxh3_64_intdigest(user_id.encode(), 1)
-
-
-def event_key(user: int, event: int) -> bytes:
-    """Key that says that a row of this event id's hash is kept of the user of this hash."""
-    return EVENT + (event ^ user).to_bytes(8, "big")
+def fragment_user(key: bytes) -> str:
+    """The user whose fragment or block a key names."""
+    return key[3 : 3 + int.from_bytes(key[1:3], "big")].decode()
 
 
 def timer_key(due_ms: int, user_id: str) -> bytes:

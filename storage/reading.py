@@ -25,6 +25,11 @@ class Reading:
         blocks = [block.entries for block in self._fragments.blocks(user_id, state.generation)]
         return blocks[::-1], self._fragments.tail(user_id, state)
 
+    def event_ids(self, user_id: str, state: UserState) -> set[int]:
+        """Hashes of the event ids of which a row is kept."""
+        blocks, tail = self.all_entries(user_id, state)
+        return {event for entries in (*blocks, *tail) for event in entries.rows["event"].tolist() if event}
+
     def read(
         self, user_id: str, state: UserState, generation: int, until: int, last: int | None, since: int | None
     ) -> FoldedSequence:

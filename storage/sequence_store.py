@@ -13,6 +13,7 @@ from storage.checkpoints import Checkpoints
 from storage.chunk import Chunk, Rooms
 from storage.database import Database, new_batch
 from storage.errors import LogHoleError, StateError
+from storage.event_ids import EventIds
 from storage.folded import FoldedSequence, Update
 from storage.fragments import Fragments
 from storage.header import LogState, check_header, make_header
@@ -29,10 +30,11 @@ from storage.keys import (
     user_of,
 )
 from storage.outbox import Outbox, Outgoing
+from storage.pending import Rules
 from storage.reading import Reading
 from storage.store_settings import StoreSettings
 from storage.updates import read_updates
-from storage.user_run import Applied, Rules
+from storage.user_run import Applied
 from storage.user_state import UserState, decode_user
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class SequenceStore:
         self._rooms = Rooms(
             db=db, rules=Rules.of(settings), fragments=fragments, reading=self._reading, outbox=self._outbox
         )
+        self._event_ids = EventIds(fragments.rows())
         self._next_due = self._first_timer(0)
 
     @classmethod
@@ -210,6 +213,7 @@ class SequenceStore:
 
     def _write(self, changes: list[Change], last: int) -> Applied:
         chunk = Chunk(self._rooms, self.epoch, changes, self._log.watermark_ms)
+        chunk.suspects = self._event_ids.suspects(chunk.arrivals)
         end_ms = chunk.timeline.end_ms
         batch = new_batch()
         chunk.work(batch, self._due_users(end_ms))
@@ -224,6 +228,9 @@ class SequenceStore:
         batch.put(LOG, _encoder.encode(log))
         self._db.write(batch)
         self._log = log
+        self._event_ids.add(chunk.arrivals)
+        if self._event_ids.is_full:
+            self._event_ids = EventIds(self._rooms.fragments.rows())
         for key, item in chunk.outgoing:
             self._outbox.added(key, item)
         if self._next_due is not None and self._next_due <= end_ms:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate
 
 
@@ -9,16 +10,22 @@ class Timeline:
     """Positions of a chunk's valid records, and the watermark after each: the newest event time so far."""
 
     def __init__(self, watermark_ms: int, positions: Sequence[int], ts_ms: Sequence[int]) -> None:
-        self.positions = positions
-        self.watermarks = list(accumulate(ts_ms, max, initial=watermark_ms))[1:]
-        self.end_ms = self.watermarks[-1] if self.watermarks else watermark_ms
+        self._watermark_ms = watermark_ms
+        self._positions = positions
+        self._ts_ms = ts_ms
+        self.end_ms = max(watermark_ms, max(ts_ms, default=0))
         """The watermark after the chunk."""
 
     def fires_at(self, due_ms: int, not_before: int) -> int | None:
         """Position of the record after which a timer fires, `not_before` at the earliest; None in this chunk."""
-        place = bisect_left(self.watermarks, due_ms)
-        return None if place == len(self.positions) else max(self.positions[place], not_before)
+        if due_ms > self.end_ms:
+            return None
+        return max(self._positions[bisect_left(self._watermarks, due_ms)], not_before)
 
     def watermark_at(self, position: int) -> int:
         """The watermark after the record of this position."""
-        return self.watermarks[bisect_left(self.positions, position)]
+        return self._watermarks[bisect_left(self._positions, position)]
+
+    @cached_property
+    def _watermarks(self) -> list[int]:
+        return list(accumulate(self._ts_ms, max, initial=self._watermark_ms))[1:]

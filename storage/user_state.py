@@ -45,12 +45,6 @@ class UserState(msgspec.Struct, array_like=True, gc=False):
         """Rows that are in no sample yet."""
         return self.num_actions + self.num_exposures
 
-    def trigger(self, position: int) -> None:
-        """A sample became due at this position: what follows is for the next one."""
-        self.since = position
-        self.num_actions = 0
-        self.num_exposures = 0
-
     def generation_at(self, position: int) -> int | None:
         """The generation to read as of a position; None where it is no longer there."""
         return next((each for each in (self.generation, *reversed(self.old)) if each <= max(position, 0)), None)
