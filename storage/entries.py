@@ -61,9 +61,9 @@ class Entries:
     @classmethod
     def join(cls, parts: Iterable["Entries"]) -> "Entries":
         """All rows of several, one after the other."""
-        parts = list(parts)
-        if len(parts) == 1:
-            return parts[0]
+        parts = [part for part in parts if len(part)]
+        if len(parts) < 2:
+            return parts[0] if parts else NO_ENTRIES
         return cls(
             np.frombuffer(b"".join(part.rows.tobytes() for part in parts), ENTRY),
             b"".join(part.items for part in parts),
@@ -78,9 +78,9 @@ class Entries:
 
     def until(self, position: int) -> "Entries":
         """The rows up to a position (included); they stand in the order of positions."""
-        num = int(np.searchsorted(self.rows["position"], position, side="right"))
-        if num == len(self.rows):
+        if not len(self.rows) or self.rows["position"][-1] <= position:
             return self
+        num = int(np.searchsorted(self.rows["position"], position, side="right"))
         return Entries(self.rows[:num], self.items[: int(self.rows["item_bytes"][:num].sum())])
 
     def item_ids(self, places: Columns) -> list[str]:
@@ -98,14 +98,26 @@ class Entries:
         return len(self.rows).to_bytes(4, "little") + self.rows.tobytes() + self.items
 
 
-def entries_from(values: Sequence[bytes]) -> Entries:
-    """Read back what `to_bytes` gave, several of them as one; raises `ValueError` for anything else."""
+def num_rows(value: bytes, start: int = 0) -> int:
+    """Rows in what `to_bytes` gave, which begins at `start` of the value."""
+    return int.from_bytes(value[start : start + 4], "little")
+
+
+def entries_from(values: Sequence[bytes], start: int = 0) -> Entries:
+    """Read back what `to_bytes` gave, several of them as one; each begins at `start` of its value.
+
+    Raises `ValueError` for anything else.
+    """
+    if not values:
+        return NO_ENTRIES
     rows, items = [], []
+    size = ENTRY.itemsize
+    first = start + 4
     for value in values:
-        end = 4 + int.from_bytes(value[:4], "little") * ENTRY.itemsize
-        if len(value) < max(4, end):
-            raise ValueError(f"{len(value)} bytes cannot hold {int.from_bytes(value[:4], 'little')} rows")
-        rows.append(value[4:end])
+        end = first + int.from_bytes(value[start:first], "little") * size
+        if not first <= end <= len(value):
+            raise ValueError(f"{len(value)} bytes cannot hold {num_rows(value, start)} rows")
+        rows.append(value[first:end])
         items.append(value[end:])
     entries = Entries(np.frombuffer(b"".join(rows), ENTRY), b"".join(items))
     if int(entries.rows["item_bytes"].sum()) != len(entries.items):

@@ -108,19 +108,22 @@ def fold_entries(entries: Entries, *, window_ms: int, exposure_rate: float) -> F
     rows = entries.rows
     ts_ms, item = rows["ts_ms"].astype(np.int64), rows["item"].astype(np.uint64)
     action = rows["action"].astype(np.int64)
-    target = np.arange(len(rows))
-    if (ts_ms[1:] > ts_ms[:-1]).all():
-        kept = target  # at different times, hence no duplicates, and in order
-    else:
+    kept = target = np.arange(len(rows))
+    # At rising times there are no duplicates, and the order is that of arrival.
+    is_rising = bool((ts_ms[1:] > ts_ms[:-1]).all())
+    if not is_rising:
         kept = _first_of_kind(ts_ms, item, action)
         target = np.full(len(rows), -1, np.int64)
         target[kept] = kept
     acts = action[kept] >= 0
-    shown, acting = kept[~acts], kept[acts]
-    if len(shown) and len(acting):
+    heads = kept
+    if not acts.all() and acts.any():
+        shown, acting = kept[~acts], kept[acts]
         target = target.copy()
         target[acting] = _exposures_of(entries.rows, ts_ms, item, shown, acting, window_ms)
-    heads = _in_order(rows, ts_ms, item, action, kept[target[kept] == kept])
+        heads = kept[target[kept] == kept]
+    if not is_rising:
+        heads = _in_order(rows, ts_ms, item, action, heads)
     fold = Fold(entries, ts_ms, action, target, heads)
     if exposure_rate < 1:
         chosen = fold.acted_heads()[heads] | _is_sampled(rows["event"][heads], item[heads], ts_ms[heads], exposure_rate)

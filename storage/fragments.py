@@ -14,7 +14,7 @@ import numpy as np
 from rocksdict import WriteBatch
 
 from storage.database import Database
-from storage.entries import Entries, entries_from
+from storage.entries import Entries, entries_from, num_rows
 from storage.keys import (
     BLOCK,
     FRAGMENT,
@@ -31,7 +31,8 @@ MAX_FRAGMENTS = 32
 """Fragments of a user that are not merged."""
 BLOCK_ROWS = 256
 """Rows from which on a block is not added to."""
-_HEAD_BYTES = 12
+BLOCK_HEAD_BYTES = 12
+"""What stands in a block before its rows: how far those before it reach, and how many exposures they hold."""
 
 
 class Block(NamedTuple):
@@ -43,7 +44,13 @@ class Block(NamedTuple):
     """How far in event time the blocks before it reach."""
     exposures: int
     """Exposures in the blocks before it."""
-    entries: Entries
+    value: bytes
+    """Its rows, to be read with `BLOCK_HEAD_BYTES` before them."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in it."""
+        return num_rows(self.value, BLOCK_HEAD_BYTES)
 
 
 class Fragments:
@@ -53,27 +60,26 @@ class Fragments:
         self._db = db
         self._window_ms = window_ms
 
-    def tail(self, user_id: str, state: UserState, until: int = MAX_POSITION) -> list[Entries]:
-        """Rows that lie in fragments, from the first position on to `until` at least."""
+    def tail(self, user_id: str, state: UserState, until: int = MAX_POSITION) -> list[bytes]:
+        """Values of the fragments that begin at `until` or before."""
         prefix = fragment_prefix(user_id)
         found = self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, min(until + 1, MAX_POSITION)))
-        values = [value for _, value in found]
-        return [entries_from(values)] if values else []
+        return [value for _, value in found]
 
     def blocks(self, user_id: str, generation: int, until: int = MAX_POSITION) -> Iterator[Block]:
         """A generation's blocks that begin at `until` or before, the newest first."""
         prefix = block_prefix(fragment_prefix(user_id), generation)
         for key, value in self._db.scan_back(prefix, fragment_key(prefix, until)):
             reach = int.from_bytes(value[:8], "little", signed=True)
-            exposures = int.from_bytes(value[8:_HEAD_BYTES], "little")
-            yield Block(block_position(key), reach, exposures, entries_from([value[_HEAD_BYTES:]]))
+            exposures = int.from_bytes(value[8:BLOCK_HEAD_BYTES], "little")
+            yield Block(block_position(key), reach, exposures, value)
 
     def rows(self) -> Iterator[tuple[str, Entries]]:
         """All rows of all users, and some that are no longer read, in no order."""
-        for kind, head in ((FRAGMENT, 0), (BLOCK, _HEAD_BYTES)):
+        for kind, head in ((FRAGMENT, 0), (BLOCK, BLOCK_HEAD_BYTES)):
             found = self._db.scan(kind, bytes([kind[0] + 1]))
             for user_id, of_user in groupby(found, key=lambda item: fragment_user(item[0])):
-                yield user_id, entries_from([value[head:] for _, value in of_user])
+                yield user_id, entries_from([value for _, value in of_user], head)
 
     def append(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
         """Add a user's new rows."""
@@ -82,16 +88,18 @@ class Fragments:
             key = fragment_key(fragment_prefix(user_id), int(entries.rows["position"][0]))
             batch.put(key, entries.to_bytes())
         else:
-            self.seal(batch, user_id, state, Entries.join([*self.take_tail(batch, user_id, state), entries]))
+            self.seal(
+                batch, user_id, state, Entries.join([entries_from(self.take_tail(batch, user_id, state)), entries])
+            )
 
-    def take_tail(self, batch: WriteBatch, user_id: str, state: UserState) -> list[Entries]:
-        """Rows that lie in fragments; the fragments are deleted."""
+    def take_tail(self, batch: WriteBatch, user_id: str, state: UserState) -> list[bytes]:
+        """Values of the fragments, which are deleted."""
         prefix = fragment_prefix(user_id)
         values = []
         for key, value in self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION)):
             batch.delete(key)
             values.append(value)
-        return [entries_from(values)] if values else []
+        return values
 
     def seal(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
         """Write rows as blocks behind those of the present generation; what comes later lies in fragments."""

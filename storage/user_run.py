@@ -4,7 +4,7 @@ import msgspec
 from rocksdict import WriteBatch
 
 from storage.arrivals import Arrivals
-from storage.entries import Entries
+from storage.entries import NO_ENTRIES, Entries, entries_from
 from storage.fragments import Fragments
 from storage.keys import MAX_POSITION
 from storage.pending import DueSample, Rules, count_records, trigger
@@ -124,17 +124,15 @@ class UserRun:
                     self._set_at = at
 
     def _trim(self, position: int, reading: Reading, fragments: Fragments, batch: WriteBatch) -> int:
-        sealed: list[Entries] = []
+        sealed = NO_ENTRIES
         if self._base is None:
-            sealed, unsealed = reading.all_entries(self.user_id, self.state)
-            fragments.take_tail(batch, self.user_id, self.state)
-        else:
-            unsealed = [self._base]
-        unsealed.append(self._arrivals.chosen(self._taken))
-        trimmed = trim_entries(reading.fold(Entries.join([*sealed, *unsealed])), self._rules.cap)
+            sealed = reading.in_blocks(self.user_id, self.state)
+            self._base = entries_from(fragments.take_tail(batch, self.user_id, self.state))
+        unsealed = Entries.join([self._base, self._arrivals.chosen(self._taken)])
+        trimmed = trim_entries(reading.fold(Entries.join([sealed, unsealed])), self._rules.cap)
         keep = self._has_pending or bool(self.samples)
         if keep:
-            fragments.seal(batch, self.user_id, self.state, Entries.join(unsealed))
+            fragments.seal(batch, self.user_id, self.state, unsealed)
         fragments.begin_generation(batch, self.user_id, self.state, position, keep=keep)
         num_dropped = self.state.num_rows - len(trimmed.entries)
         self._base, self._taken = trimmed.entries, []
