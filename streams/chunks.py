@@ -142,6 +142,12 @@ class ChunkConsumer(driver.Consumer):
         """Have the partition sought from the store before the next fetch."""
         self._astray.add(TP(self.transport.positions.topic, partition))
 
+    def highwater(self, tp: TP) -> int | None:
+        """One past the newest record that the broker spoke of; None where the partition is not assigned now."""
+        # aiokafka asserts that it is, and a rebalance comes between any two lines of ours.
+        end: int | None = super().highwater(tp) if tp in self.assignment() else None
+        return end
+
     def in_group(self) -> bool:
         """False once the task that keeps this consumer in its group has died, which happens without a word."""
         consumer = self._thread._consumer  # noqa: SLF001 - aiokafka and Faust tell it nowhere else
