@@ -142,7 +142,9 @@ class ChunkConsumer(driver.Consumer):
         """Have the partition sought from the store before the next fetch."""
         self._astray.add(TP(self.transport.positions.topic, partition))
 
-    def highwater(self, tp: TP) -> int | None:
+    def highwater(  # type: ignore[override]  # before the first fetch aiokafka gives None, too
+        self, tp: TP
+    ) -> int | None:
         """One past the newest record that the broker spoke of; None where the partition is not assigned now."""
         # aiokafka asserts that it is, and a rebalance comes between any two lines of ours.
         end: int | None = super().highwater(tp) if tp in self.assignment() else None
