@@ -39,6 +39,7 @@ COMMANDS = [
     ),
     *(["recommend"], ["click"], ["verify"], ["dlq"], ["dlq", "ls"], ["schema"], ["evaluate"]),
     *(["evaluate", "prequential"], ["bench"], ["bench", "streams"]),
+    *(["bench", "store"], ["bench", "restore"], ["bench", "memory"]),
 ]
 
 
