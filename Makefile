@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo install test check coverage wheel bench-streams clean
+.PHONY: help demo install test check coverage wheel bench-streams bench-store bench-restore bench-memory clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,15 @@ coverage: install  ## Run the tests of streams and storage with coverage
 
 bench-streams: install  ## Hold the stream worker against its peers on an Apache Kafka in KAFKA_HOME (ARGS="--json FILE")
 	@$(BIN)/headwater bench streams $(ARGS)
+
+bench-store: install  ## Measure a store alone: cost by length of sequences, bytes written, reads
+	@$(BIN)/headwater bench store $(ARGS)
+
+bench-restore: install  ## Measure a restore on an empty disk, on an Apache Kafka in KAFKA_HOME
+	@$(BIN)/headwater bench restore $(ARGS)
+
+bench-memory: install  ## Measure a worker's memory over a long run, on an Apache Kafka in KAFKA_HOME
+	@$(BIN)/headwater bench memory $(ARGS)
 
 wheel: install  ## Build dist/headwater-*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .

@@ -1,12 +1,14 @@
 """Verbs that measure: `headwater bench ...`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from deploy.cli_app import JsonFile, app, say
+from deploy.json_file import write_json
+from deploy.settings import environment
 
 bench_app = App(name="bench", help="Measure rates, CPU seconds, memory and latencies on this machine.")
 app.command(bench_app)
@@ -43,7 +45,6 @@ def streams(
     from deploy.bench.rows import results_table
     from deploy.bench.streams import Places, run_streams_bench
     from deploy.bench.streams_plan import SYSTEMS, StreamsPlan
-    from deploy.settings import environment
 
     share = 20 if quick else 1
     plan = StreamsPlan(
@@ -63,4 +64,62 @@ def streams(
     results = run_streams_bench(plan, places, json, verify=verify, say=say)
     console = Console()
     (console if console.is_terminal else Console(width=180)).print(results_table(results.rows))
+    return 0
+
+
+@bench_app.command
+def store(
+    *,
+    json: JsonFile = None,
+    users: Annotated[int, Parameter(help="Users whose events come in while the cost is measured.")] = 1_000,
+    events: Annotated[int, Parameter(help="Events that come in meanwhile.")] = 200_000,
+    readable_users: Annotated[int, Parameter(help="Users in the store that is read from.")] = 100_000,
+    full_users: Annotated[int, Parameter(help="Of these, those who hold 512 events; only they are read.")] = 5_000,
+    reads: int = 20_000,
+    folder: BenchFolder = Path(".headwater/bench"),
+) -> int:
+    """Measure a store alone: its cost by length of the sequences, the bytes it writes, its reads."""
+    from deploy.bench.store import StorePlan, run_store_bench
+
+    plan = StorePlan(users=users, events=events, readable_users=readable_users, full_users=full_users, reads=reads)
+    return _report(run_store_bench(plan, folder, say), json)
+
+
+@bench_app.command
+def restore(
+    *,
+    kafka_home: KafkaHome,
+    json: JsonFile = None,
+    events: Annotated[int, Parameter(help="Events in the checkpoint.")] = 1_000_000,
+    replayed: Annotated[int, Parameter(help="Events since.")] = 400_000,
+    users: int = 5_000,
+    folder: BenchFolder = Path(".headwater/bench"),
+) -> int:
+    """Measure how soon a worker with an empty disk serves a partition again, from its shipped checkpoint."""
+    from deploy.bench.restore import RestorePlan, run_restore_bench
+
+    plan = RestorePlan(events=events, replayed=replayed, users=users)
+    return _report(run_restore_bench(plan, kafka_home, folder, environment(), say), json)
+
+
+@bench_app.command
+def memory(
+    *,
+    kafka_home: KafkaHome,
+    json: JsonFile = None,
+    events: int = 2_000_000,
+    users: int = 5_000,
+    partitions: int = 8,
+    folder: BenchFolder = Path(".headwater/bench"),
+) -> int:
+    """Measure what one worker holds in memory over a long run, and whether its timers and outbox drain."""
+    from deploy.bench.memory import MemoryPlan, run_memory_bench
+
+    plan = MemoryPlan(events=events, users=users, partitions=partitions)
+    return _report(run_memory_bench(plan, kafka_home, folder, environment(), say), json)
+
+
+def _report(figures: dict[str, Any], file: Path | None) -> int:
+    write_json(file, figures)
+    Console().print_json(data=figures)
     return 0

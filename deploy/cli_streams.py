@@ -26,6 +26,7 @@ from deploy.json_file import write_json
 from deploy.serve_settings import ServeSettings
 from storage.snapshot_settings import SnapshotSettings
 from storage.store_settings import StoreSettings
+from streams.ingress_settings import IngressSettings
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings
 from streams.worker_settings import WorkerSettings
@@ -78,6 +79,21 @@ def worker(
 
     log_to_stderr()
     return run_worker(kafka, topics, store, worker)
+
+
+@app.command
+def ingress(
+    *,
+    kafka: KafkaSettings = KafkaSettings(),  # noqa: B008 - frozen
+    topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
+    store: StoreSettings = StoreSettings(),  # noqa: B008 - frozen
+    ingress: IngressSettings = IngressSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Forward impressions and actions from topics of others into `events`: validated, keyed by user, each once."""
+    from streams.ingress import run_ingress
+
+    log_to_stderr()
+    return run_ingress(kafka, topics, store.actions, ingress)
 
 
 @app.command

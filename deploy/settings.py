@@ -19,6 +19,7 @@ from deploy.serve_settings import ServeSettings
 from model.settings import LearnSettings, ModelSettings
 from storage.snapshot_settings import SnapshotSettings
 from storage.store_settings import StoreSettings
+from streams.ingress_settings import IngressSettings
 from streams.kafka_settings import KafkaSettings
 from streams.learner_settings import LearnerSettings
 from streams.topics import TopicSettings
@@ -44,6 +45,7 @@ class Settings:
     topics: TopicSettings = field(default_factory=TopicSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    ingress: IngressSettings = field(default_factory=IngressSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
     learner: LearnerSettings = field(default_factory=LearnerSettings)

@@ -129,6 +129,15 @@ class Checkpoints:
         names = [CheckpointName.of(place) for place in self.newest_first(topic_id)]
         return max((name.applied for name in names if name.topic_id == topic_id), default=-1)
 
+    def made(self, topic_id: str) -> float | None:
+        """When the newest checkpoint of the log with this topic id was made, Unix seconds; None where there is none."""
+        times = [
+            place.stat().st_mtime
+            for place in self.newest_first(topic_id)
+            if CheckpointName.of(place).topic_id == topic_id
+        ]
+        return times[0] if times else None
+
 
 def read_stored(folder: Path, key: bytes) -> bytes:
     """A value of a database that nobody writes, without touching it; raises `StateError` if it is damaged."""

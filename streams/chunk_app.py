@@ -16,9 +16,11 @@ from streams.credentials import faust_credentials
 from streams.faults import Ending, exit_now
 from streams.kafka_settings import KafkaSettings
 
-MAX_CHUNK_RECORDS = 2_000
+MAX_CHUNK_RECORDS = 10_000
+"""Most records of a chunk: a fetch of small ones whole, as the store groups them by user."""
 MAX_BUFFERED_CHUNKS = 2
 MAX_FETCH_BYTES = 1024 * 1024
+"""Most bytes that a fetch brings of a partition."""
 STOP_SECONDS = 10.0
 """How long an app that ends may take to stop in good order."""
 

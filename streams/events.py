@@ -141,6 +141,11 @@ def encode_event(event: Event, encoding: Encoding = "json") -> bytes:
     return _MSGPACK.encode(event) if encoding == "msgpack" else _JSON.encode(event)
 
 
+def encoding_of(value: bytes) -> Encoding:
+    """How a value that was decoded is written."""
+    return "msgpack" if value[0] in _MSGPACK_MAPS else "json"
+
+
 def check_event(event: Event) -> None:
     """Raise `InvalidEventError` for what a worker would refuse of an event made in this process."""
     _check_version(event.v)

@@ -3,16 +3,16 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # aiokafka ships no types
 from faust.types import TP
 
 from storage.errors import SetupError
-from streams.chunks import ChunkConsumer
+from streams.chunks import ChunkConsumer, LogPositions
 from streams.faults import exit_now
 from streams.kafka_settings import KafkaSettings
-from streams.partitions import Partitions
-from streams.topics import describe_topic
+from streams.topics import TopicDescription, describe_topic
 
 POSITION_SECONDS = 5.0
 """How long to wait for the consumer to say where it stands."""
@@ -44,10 +44,20 @@ class Progress:
         return None
 
 
+class WatchedPositions(LogPositions, Protocol):
+    """Positions that a watchdog looks at."""
+
+    @property
+    def description(self) -> TopicDescription:
+        """The topic as it was when its partitions were placed last."""
+
+
 class Watchdog:
     """Looks at a worker's progress for as long as `run` runs."""
 
-    def __init__(self, consumer: ChunkConsumer, partitions: Partitions, kafka: KafkaSettings, seconds: float) -> None:
+    def __init__(
+        self, consumer: ChunkConsumer, partitions: WatchedPositions, kafka: KafkaSettings, seconds: float
+    ) -> None:
         self._consumer = consumer
         self._partitions = partitions
         self._kafka = kafka
@@ -68,7 +78,7 @@ class Watchdog:
         number = self._progress.stalled(now, await self._waiting())
         if number is not None:
             exit_now(f"no record of partition {number} was applied for {self._seconds:g} s though some wait")
-        if self._partitions.stores or self._consumer.assignment():
+        if self._partitions.held or self._consumer.assignment():
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
@@ -78,7 +88,7 @@ class Watchdog:
 
     async def _waiting(self) -> dict[int, tuple[int, bool]]:
         waiting = {}
-        for number in self._partitions.stores:
+        for number in self._partitions.held:
             tp = TP(self._partitions.topic, number)
             position = await self._position(tp)
             if position is not None:

@@ -29,6 +29,7 @@ from streams.chunks import Chunk, ChunkConsumer
 from streams.decoding import ChangeDecoder
 from streams.faults import Ending, exit_now
 from streams.kafka_settings import KafkaSettings
+from streams.log_retention import RetentionWatch, check_retention, retention_seconds
 from streams.outbox_sender import OutboxSender, outbox_producer
 from streams.partitions import Partitions
 from streams.quiet import limit_aiokafka_logs
@@ -40,6 +41,11 @@ from streams.worker_metrics import WorkerMetrics
 from streams.worker_settings import WorkerSettings
 
 __all__ = ["Worker", "WorkerSettings", "run_worker"]
+
+REVOKED_SECONDS = 2.0
+"""How long the group waits for the checkpoints of a rebalance; those not made by then are made during it."""
+SHIP_SECONDS = 5.0
+"""How long stopping waits for the last checkpoints to be shipped."""
 
 logger = logging.getLogger(__name__)
 
@@ -145,12 +151,14 @@ class Worker:
                 exit_now(f"offsets {chunk.start} to {chunk.last} of partition {chunk.partition}", error)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
-        await self.partitions.checkpoint()
+        await self.partitions.checkpoint(REVOKED_SECONDS)
 
     async def _checkpoints(self) -> None:
+        retention = RetentionWatch(self.kafka, self.topics.events, self.settings.checkpoint_seconds)
         while True:
             await asyncio.sleep(self.settings.checkpoint_seconds)
             await self.partitions.checkpoint()
+            await retention.look(self.partitions.checkpoint_ages)
 
     async def _watch(self) -> None:
         watchdog = Watchdog(self.consumer, self.partitions, self.kafka, self.settings.watchdog_seconds)
@@ -161,6 +169,7 @@ class Worker:
 
     async def _close(self) -> None:
         await self.partitions.checkpoint()
+        await self.partitions.ship(SHIP_SECONDS)
         await self.partitions.close()
         await self._producer.stop()
 
@@ -188,6 +197,8 @@ def _check_setup(kafka: KafkaSettings, topics: TopicSettings, worker: WorkerSett
     if len(set(counts.values())) > 1:
         named = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise SetupError(f"topics must have equally many partitions, got {named}; make the others anew")
+    retention = retention_seconds(kafka, topics.events)
+    check_retention(retention, topic=topics.events, checkpoint_seconds=worker.checkpoint_seconds)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +17,9 @@ class WorkerSettings:
     """Events of context in a sample; those it is to teach are in it beyond that."""
     checkpoint_seconds: float = 60.0
     """How often a checkpoint of each partition is made."""
+    checkpoint_url: str = ""
+    """Where checkpoints are shipped to and taken from: a folder, `file:///folder`, or what obstore opens (s3://, gs://,
+    az://), with its credentials in the environment; empty: nowhere, the state folder alone holds them."""
     watchdog_seconds: float = 60.0
     """How long records may wait without any being applied before the process ends itself."""
     session_seconds: float = 6.0
@@ -33,6 +37,8 @@ class WorkerSettings:
         for name in ("checkpoint_seconds", "watchdog_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if urlsplit(self.checkpoint_url).username is not None:
+            raise ValueError("checkpoint_url must hold no name or password: give those in the environment")
         if not 6 <= self.session_seconds <= 1800:
             raise ValueError(f"session_seconds must be 6 to 1800, which brokers allow, got {self.session_seconds}")
         if self.start not in ("earliest", "latest"):

@@ -25,8 +25,10 @@ _DRAWN = np.array([0, 0, 0, 1, 2, 3, 4, 4])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventLog:
-    """A stream of actions; event i is a function of these fields and of i alone."""
+    """A stream of actions, a function of these fields alone."""
 
+    name: str
+    """Begin of its topics' names."""
     events: int
     users: int
     event_ids: bool
@@ -34,12 +36,18 @@ class EventLog:
     partitions: int = 8
     items: int = 20_000
     seed: int = 1
+    first: int = 0
+    """Number of the first event; those before it are in the topic already."""
 
     @property
     def topics(self) -> TopicSettings:
         """The topics that hold it and what is made of it."""
-        kind = "ids" if self.event_ids else "plain"
-        return TopicSettings(prefix=f"{self.events}-{self.users}-{kind}-", num_partitions=self.partitions)
+        return TopicSettings(prefix=f"{self.name}-", num_partitions=self.partitions)
+
+    @staticmethod
+    def ms(number: int) -> int:
+        """Event time of an event."""
+        return FIRST_MS + number * STEP_MS
 
     def num_samples(self, every: int) -> int:
         """How many samples are due where each `every`th event of a user makes one."""
@@ -52,22 +60,22 @@ class EventLog:
         """Numbers of users, items and actions, in blocks."""
         drawn = np.random.default_rng(self.seed)
         user_shares, item_shares = _zipf(self.users), _zipf(self.items)
-        for first in range(0, self.events, BLOCK):
-            size = min(BLOCK, self.events - first)
+        for start in range(0, self.events, BLOCK):
+            size = min(BLOCK, self.events - start)
             users = np.searchsorted(user_shares, drawn.random(size))
             items = np.searchsorted(item_shares, drawn.random(size))
             yield users, items, _DRAWN[drawn.integers(0, len(_DRAWN), size)]
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values of the events, in order."""
-        number = itertools.count()
+        number = itertools.count(self.first)
         for block in self.draws():
             for user, item, action in zip(*(column.tolist() for column in block), strict=True):
                 i = next(number)
                 event_id = f'"event_id":"e{i}",' if self.event_ids else ""
                 value = (
                     f'{{"type":"action",{event_id}"user_id":"u{user + 1}","item_id":"i{item + 1}",'
-                    f'"ts_ms":{FIRST_MS + i * STEP_MS},"action":"{ACTIONS[action]}"}}'
+                    f'"ts_ms":{self.ms(i)},"action":"{ACTIONS[action]}"}}'
                 )
                 yield b"u%d" % (user + 1), value.encode()
 

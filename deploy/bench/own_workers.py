@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import httpx
 
@@ -17,13 +17,16 @@ from deploy.settings import Settings, dump_settings
 from deploy.supervisor import headwater_command
 from storage.errors import SetupError
 
-PROBE_SECONDS = 0.1
-"""Pause between two looks at the workers: each look costs them a millisecond."""
-FIRST_PROBE_SECONDS = 0.02
+PAUSE_SECONDS = 0.1
+"""Between two looks at the workers: each look costs them a millisecond."""
+FIRST_PAUSE_SECONDS = 0.02
 """The same until the first record is applied."""
 READY_SECONDS = 60.0
 """How long the workers may take until they have applied a record."""
 STOP_SECONDS = 60.0
+
+States: TypeAlias = Mapping[int, Mapping[str, Any]]
+"""What workers say of the partitions that they hold."""
 
 
 class OwnWorkers:
@@ -75,23 +78,38 @@ class OwnWorkers:
 
         The clock starts with the last look that saw no record applied. Raises `SetupError` after `limit_seconds`.
         """
-        deadline = time.monotonic() + READY_SECONDS
-        started = time.monotonic()
-        while not any(state["applied"] >= 0 for state in self.partitions().values()):
-            self._check(deadline, "applied nothing")
-            time.sleep(FIRST_PROBE_SECONDS)
-            started = time.monotonic()
-        deadline = started + limit_seconds
-        while not self._done(ends):
-            self._check(deadline, "did not come to the log's end")
-            time.sleep(PROBE_SECONDS)
+        started = self.wait(
+            "apply a record",
+            lambda states: any(state["applied"] >= 0 for state in states.values()),
+            READY_SECONDS,
+            pause=FIRST_PAUSE_SECONDS,
+        )
+        self.wait("come to the log's end", lambda states: all_done(states, ends), limit_seconds)
         return Measured(
             seconds=time.monotonic() - started,
             cpu_seconds=sum(map(cpu_seconds, self.pids)),
             peak_rss_mb=sum(rss_mb(pid, peak=True) for pid in self.pids),
         )
 
-    def partitions(self) -> dict[int, Mapping[str, Any]]:
+    def wait(self, what: str, done: Callable[[States], bool], seconds: float, *, pause: float = PAUSE_SECONDS) -> float:
+        """Look at the partitions until `done`; returns the (monotonic) time of the look before.
+
+        Raises `SetupError` where a worker ends, or after so many seconds.
+        """
+        before = now = time.monotonic()
+        deadline = now + seconds
+        while not done(self.partitions()):
+            for process, folder in zip(self._processes, self.folders, strict=True):
+                if process.poll() is not None:
+                    log = folder / "worker.log"
+                    raise SetupError(f"a worker ended with {process.returncode}: {last_words(log)} (see {log})")
+            if now > deadline:
+                raise SetupError(f"the workers did not {what} within {seconds:g} s; see {self._folder}")
+            time.sleep(pause)
+            before, now = now, time.monotonic()
+        return before
+
+    def partitions(self) -> States:
         """What the workers say of the partitions that they hold."""
         found: dict[int, Mapping[str, Any]] = {}
         for port in self._ports:
@@ -101,6 +119,13 @@ class OwnWorkers:
                 continue
             found.update((int(number), each) for number, each in state["partitions"].items())
         return found
+
+    def answers(self) -> bool:
+        """Whether every worker answers requests."""
+        try:
+            return all(self._client.get(f"http://127.0.0.1:{port}/state").is_success for port in self._ports)
+        except httpx.HTTPError:
+            return False
 
     def stop(self) -> None:
         """End all workers in good order, or kill what does not end."""
@@ -114,17 +139,10 @@ class OwnWorkers:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def _done(self, ends: Mapping[int, int]) -> bool:
-        states = self.partitions()
-        return all(
-            number in states and states[number]["applied"] + 1 >= end and not states[number]["outbox"]
-            for number, end in ends.items()
-        )
 
-    def _check(self, deadline: float, failure: str) -> None:
-        for process, folder in zip(self._processes, self.folders, strict=True):
-            if process.poll() is not None:
-                log = folder / "worker.log"
-                raise SetupError(f"a worker ended with {process.returncode}: {last_words(log)} (see {log})")
-        if time.monotonic() > deadline:
-            raise SetupError(f"the workers {failure} in time; see {self._folder}")
+def all_done(states: States, ends: Mapping[int, int]) -> bool:
+    """Whether every partition has applied all before its end and has sent all that was due."""
+    return all(
+        number in states and states[number]["applied"] + 1 >= end and not states[number]["outbox"]
+        for number, end in ends.items()
+    )

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,18 @@ class Measured:
     """User and system time of its processes, from their start to its end."""
     peak_rss_mb: float
     """Sum of the most memory that each of them had resident."""
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the block as Ctrl-C does, so that no process is left behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    former = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
 
 
 def run_to_end(command: Sequence[str], *, log: Path, environ: Mapping[str, str], limit_seconds: float) -> Finished:
@@ -73,7 +86,9 @@ def rss_mb(pid: int, *, peak: bool = False) -> float:
     """Memory of a running process that is resident, or was at most; raises `SetupError` where there is no /proc."""
     # What `wait4` tells of it is that of the process that it was forked from, where that was larger.
     name = "VmHWM:" if peak else "VmRSS:"
-    line = next(line for line in _proc(pid, "status").splitlines() if line.startswith(name))
+    line = next((line for line in _proc(pid, "status").splitlines() if line.startswith(name)), None)
+    if line is None:
+        raise SetupError(f"process {pid} has ended while it was measured")
     return int(line.split()[1]) / 1024
 
 
@@ -88,3 +103,9 @@ def _proc(pid: int, name: str) -> str:
         return Path(f"/proc/{pid}/{name}").read_text()
     except OSError as error:
         raise SetupError(f"process {pid} cannot be measured: benchmarks need Linux and a running process") from error
+
+
+def written_bytes() -> int:
+    """Bytes that this process, with all its threads, has written to files so far; raises `SetupError`."""
+    line = next(line for line in _proc(os.getpid(), "io").splitlines() if line.startswith("wchar:"))
+    return int(line.split()[1])

@@ -6,27 +6,23 @@ applied by every partition with an empty outbox, so that all samples and dead le
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
-
+from deploy.bench.bench_broker import BenchBroker, bare_environment, bench_broker
 from deploy.bench.event_log import ACTIONS, EventLog, produce
 from deploy.bench.own_workers import OwnWorkers
 from deploy.bench.peers import NotRunError, Peers
-from deploy.bench.processes import Measured, cpu_seconds
+from deploy.bench.processes import Measured
 from deploy.bench.rows import Planned, Results, Row
 from deploy.bench.store_check import check_stores
 from deploy.bench.streams_plan import StreamsPlan
-from deploy.broker import ApacheKafka, free_port
 from deploy.settings import Settings
 from storage.errors import SetupError
 from storage.store_settings import StoreSettings
-from streams.kafka_settings import KafkaSettings
-from streams.topics import TopicSettings, admin_client, create_topics
+from streams.topics import TopicSettings, create_topics
 from streams.worker_settings import WorkerSettings
 
 CAP = 1_021
@@ -62,47 +58,29 @@ def run_streams_bench(
     missing = [planned for planned in plan.runs() if not results.holds(planned)]
     if not missing:
         return results
-    places.folder.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=places.folder))
-    with bench_broker(places.kafka_home, folder) as broker:
-        runner = Runner(places, broker, folder, verify=verify, say=say)
+    with bench_broker(places.kafka_home, places.folder) as broker:
+        runner = Runner(places, broker, verify=verify, say=say)
         for number, planned in enumerate(missing, 1):
             say(f"{number}/{len(missing)} {planned.name}, round {planned.round}")
             row = runner.run(planned)
             rate = "" if row.events_per_second is None else f"{row.events_per_second:,.0f} events/s "
             say(f"  {rate}{row.note}".rstrip())
             results.add(row)
-    shutil.rmtree(folder)
     return results
-
-
-def bench_broker(home: Path, folder: Path) -> ApacheKafka:
-    """An Apache Kafka for measurements, not started; its records are in `folder`."""
-    return ApacheKafka(
-        home,
-        folder / "kafka",
-        free_port(),
-        # Members that start within it come into one group without a second rebalance.
-        properties={"group.initial.rebalance.delay.ms": "3000"},
-        java_options=("-Xms1g", "-Xmx1g", "-XX:+UseG1GC"),
-    )
 
 
 class Runner:
     """Makes one run after the other on one broker."""
 
-    def __init__(
-        self, places: Places, broker: ApacheKafka, folder: Path, *, verify: bool, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, places: Places, broker: BenchBroker, *, verify: bool, say: Callable[[str], None]) -> None:
         self._broker = broker
-        self._folder = folder
+        self._folder = broker.folder
         self._verify = verify
         self._say = say
-        self._environ = {name: value for name, value in places.environ.items() if not name.startswith("HEADWATER_")}
-        self._kafka = KafkaSettings(bootstrap_servers=(broker.address,))
+        self._environ = bare_environment(places.environ)
         self._peers = Peers(
-            address=broker.address,
-            folder=folder,
+            address=broker.kafka.bootstrap_servers[0],
+            folder=broker.folder,
             cache=places.folder,
             streams_peer=places.streams_peer,
             kafka_home=places.kafka_home,
@@ -129,32 +107,28 @@ class Runner:
     def _provide(self, log: EventLog) -> None:
         if log != self._log:
             if self._log is not None:
-                self._delete(self._log.topics.names)
+                self._broker.delete(self._log.topics.names)
             self._say(f"  producing {log.events:,} events of {log.users:,} users")
-            produce(log, self._kafka)
+            produce(log, self._broker.kafka)
             self._log = log
         elif self._number > 1:
-            self._delete((log.topics.samples, log.topics.dead_letters))
-            create_topics(self._kafka, log.topics)
-
-    def _delete(self, names: tuple[str, ...]) -> None:
-        with admin_client(self._kafka) as admin:
-            admin.delete_topics(list(names))
+            self._broker.delete((log.topics.samples, log.topics.dead_letters))
+            create_topics(self._broker.kafka, log.topics)
 
     def _own(self, planned: Planned) -> Row:
         topics = planned.log.topics
         settings = Settings(
-            kafka=replace(self._kafka, group=self._name),
+            kafka=replace(self._broker.kafka, group=self._name),
             topics=topics,
             store=own_store(EVERY[planned.job]),
             worker=WorkerSettings(sample_events=CONTEXT),
         )
-        ends = end_offsets(self._kafka, topics.events, topics.num_partitions)
+        ends = self._broker.ends(topics.events, topics.num_partitions)
         folder = self._folder / self._name
-        before = self._broker_cpu()
+        before = self._broker.cpu_seconds
         with OwnWorkers(settings, folder, workers=planned.workers, environ=self._environ) as workers:
             run = workers.run(ends, LIMIT_SECONDS)
-            broker_cpu = self._broker_cpu() - before
+            broker_cpu = self._broker.cpu_seconds - before
         folders = [each / "state" for each in workers.folders]
         return Row.of(
             planned,
@@ -164,9 +138,9 @@ class Runner:
         )
 
     def _peer(self, planned: Planned) -> Row:
-        before = self._broker_cpu()
+        before = self._broker.cpu_seconds
         run = self._peers.run(planned, self._name)
-        figures = _figures(planned, run, self._broker_cpu() - before)
+        figures = _figures(planned, run, self._broker.cpu_seconds - before)
         return Row.of(planned, **figures, samples=self._samples(planned.log.topics))
 
     def _check(self, planned: Planned, store: StoreSettings, folders: list[Path]) -> str:
@@ -178,31 +152,17 @@ class Runner:
             return ""
         if not self._verify:
             return "not verified"
-        report = check_stores(self._kafka, topics, store, folders)
+        report = check_stores(self._broker.kafka, topics, store, folders)
         findings = ", ".join(f"{count} {name}" for name, count in report.findings.items() if count)
         return f"verified: {findings or 'all findings 0'}"
 
     def _samples(self, topics: TopicSettings) -> int:
-        return sum(end_offsets(self._kafka, topics.samples, topics.num_partitions).values())
-
-    def _broker_cpu(self) -> float:
-        assert self._broker.pid is not None
-        return cpu_seconds(self._broker.pid)
+        return sum(self._broker.ends(topics.samples, topics.num_partitions).values())
 
 
 def own_store(every: int) -> StoreSettings:
     """Settings of Headwater's stores in these benchmarks, but for the folder."""
     return StoreSettings(actions=ACTIONS, cap=CAP, sample_every=every, sample_exposures=1)
-
-
-def end_offsets(kafka: KafkaSettings, topic: str, num_partitions: int) -> dict[int, int]:
-    """One past the newest offset of each partition."""
-    consumer = KafkaConsumer(bootstrap_servers=list(kafka.bootstrap_servers))
-    try:
-        ends = consumer.end_offsets([TopicPartition(topic, number) for number in range(num_partitions)])
-    finally:
-        consumer.close()
-    return {partition.partition: offset for partition, offset in ends.items()}
 
 
 def _figures(planned: Planned, run: Measured, broker_cpu: float) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class StreamsPlan:
                 yield run
 
     def _first_log(self) -> Iterator[Planned]:
-        log = EventLog(events=self.events, users=self.users, event_ids=True, partitions=self.partitions)
+        log = EventLog(name="shared", events=self.events, users=self.users, event_ids=True, partitions=self.partitions)
         own: list[tuple[System, Job, int, int]] = [
             ("headwater", job, workers, self.events) for job in _JOBS for workers in self.workers
         ]
@@ -76,7 +76,13 @@ class StreamsPlan:
             return
         systems: tuple[System, ...] = ("kafka-streams", "headwater")
         for users in (self.users, self.many_users):
-            log = EventLog(events=self.peer_events, users=users, event_ids=False, partitions=self.partitions)
+            log = EventLog(
+                name=f"users-{users}",
+                events=self.peer_events,
+                users=users,
+                event_ids=False,
+                partitions=self.partitions,
+            )
             for number in range(1, self.peer_rounds + 1):
                 for system in systems:
                     yield Planned(

@@ -37,13 +37,24 @@ class FaultyWorker(WorkerProcess):
 class Cluster:
     """Workers by name; leaving the context kills those that are left.
 
-    `shared` workers use one state folder, as those of one machine may; others have one each.
+    `shared` workers use one state folder, as those of one machine may; others have one each. `like` another cluster:
+    a group of its own that reads the same topics.
     """
 
     def __init__(
-        self, broker: Broker, folder: Path, *, shared: bool = True, static: bool = True, **worker: Any
+        self,
+        broker: Broker,
+        folder: Path,
+        *,
+        shared: bool = True,
+        static: bool = True,
+        like: "Cluster | None" = None,
+        **worker: Any,
     ) -> None:
-        self.kafka, self.topics = fresh_topics(broker, num_partitions=NUM_PARTITIONS)
+        if like is None:
+            self.kafka, self.topics = fresh_topics(broker, num_partitions=NUM_PARTITIONS)
+        else:
+            self.kafka, self.topics = replace(like.kafka, group=f"{like.kafka.group}-{folder.name}"), like.topics
         self.store = StoreSettings(folder=folder / "state", actions=ACTIONS, sample_every=2, sample_exposures=20)
         self.shared = shared
         self.workers: dict[str, FaultyWorker] = {}
@@ -93,10 +104,10 @@ class Cluster:
         self.exits.append((name, worker.process.returncode))
         return worker.process.returncode
 
-    def log(self, name: str) -> str:
+    def log(self, name: str, size: int = 4_000) -> str:
         """The end of what a worker said."""
         path = self.folder(name).with_name(f"worker-{self._ports[name]}.log")
-        return path.read_text()[-4_000:]
+        return path.read_text()[-size:]
 
     def freeze(self, name: str) -> None:
         """Stop a worker's every thread."""
@@ -137,11 +148,15 @@ class Cluster:
 
     def wait_applied(self, more: int = 300, seconds: float = SETTLED_SECONDS) -> None:
         """Wait until all partitions are held and so many further records are applied."""
-        wait_until("all partitions are held", self._holds_all, seconds)
+        self.wait_held(seconds)
         before = self.num_applied()
         wait_until(
             f"{more} more are applied", lambda: self._holds_all() and self.num_applied() >= before + more, seconds
         )
+
+    def wait_held(self, seconds: float = SETTLED_SECONDS) -> None:
+        """Wait until all partitions are held."""
+        wait_until("all partitions are held", self._holds_all, seconds)
 
     def wait_shared_by(self, num_workers: int) -> None:
         """Wait until so many workers hold all partitions between them, none of them without one."""
@@ -159,7 +174,7 @@ class Cluster:
         `replayed`: a worker without state that reads the same log undisturbed must send the same samples, too.
         """
         assert not self.frozen
-        found, sent = compare(self.kafka, self.topics, self.store, self.urls, self._wait_quiet)
+        found, sent = compare(self.kafka, self.topics, self.store, self.urls, self.wait_quiet)
         assert found.findings == dict.fromkeys(found.findings, 0), f"{found}, exits: {self.exits}"
         if replayed:
             self._assert_replayed_alike(sent)
@@ -184,7 +199,8 @@ class Cluster:
         assert both.bodies.keys() == sent.bodies.keys()
         assert both.repeated >= len(sent.bodies)
 
-    def _wait_quiet(self) -> None:
+    def wait_quiet(self) -> None:
+        """Wait until everything is applied and sent."""
         _wait_quiet(self.partitions, self.tend)
 
     def _holds_all(self) -> bool:

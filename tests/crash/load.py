@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 from confluent_kafka import Producer
 
 from streams.broken import broken_records
-from streams.events import Action, Impression, UserUpdate, encode_event
+from streams.events import MAX_FUTURE_MS, Action, Impression, UserUpdate, encode_event
 from streams.kafka_settings import KafkaSettings
+from streams.partitioning import partition_of
 from streams.topics import TopicSettings
 
 ACTIONS = ("click", "like", "dislike", "rate")
@@ -18,6 +19,7 @@ BURST_SECONDS = 0.02
 Visit: TypeAlias = Impression | Action | UserUpdate
 LATEST_MS = 20_000
 """How late the latest events are."""
+FILL_MS = 20
 REMEMBERED = 200
 """Events that may be sent once more, and impressions that may be acted on."""
 
@@ -118,6 +120,29 @@ class Load:
             self._producer.produce(self._topic, key=key, value=value)
             self.num_sent += 1
         self._producer.poll(0)
+
+
+def fill(kafka: KafkaSettings, topics: TopicSettings, *, seed: int, count: int, users: int = 60) -> None:
+    """Put so many visits into the log at once, their times a few milliseconds apart."""
+    producer, visits = new_producer(kafka), Visits(seed, users)
+    first_ms = int(time.time() * 1000) - FILL_MS * count
+    for number in range(count):
+        event = visits.next_event(first_ms + FILL_MS * number)
+        producer.produce(topics.events, key=event.user_id.encode(), value=encode_event(event))
+        producer.poll(0)
+    assert not producer.flush(30)
+
+
+def close_sessions(kafka: KafkaSettings, topics: TopicSettings) -> None:
+    """Move every partition's time far ahead, so that no timer is left for whom a `Tick` would be appended."""
+    producer = new_producer(kafka)
+    ahead_ms = int(time.time() * 1000) + MAX_FUTURE_MS * 9 // 10
+    users = {partition_of(f"closing {number}", topics.num_partitions): f"closing {number}" for number in range(100)}
+    assert len(users) == topics.num_partitions
+    for user_id in users.values():
+        update = UserUpdate(event_id=user_id, ts_ms=ahead_ms, user_id=user_id, features={"closing": True})
+        producer.produce(topics.events, key=user_id.encode(), value=encode_event(update))
+    assert not producer.flush(30)
 
 
 def new_producer(kafka: KafkaSettings, **options: str) -> Producer:

@@ -55,8 +55,7 @@ def test_partitions_wander_in_every_setup(kafka: Broker, tmp_path: Path, *, shar
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 def test_a_frozen_worker_comes_back_as_a_zombie(kafka: Broker, tmp_path: Path, *, shared: bool, static: bool) -> None:
     """What it held in memory is applied or sent after another has taken its partitions over."""
-    settings = {"session_seconds": SESSION_SECONDS}
-    with Cluster(kafka, tmp_path, shared=shared, static=static, **settings) as cluster:
+    with Cluster(kafka, tmp_path, shared=shared, static=static, session_seconds=SESSION_SECONDS) as cluster:
         with Load(cluster.kafka, cluster.topics, seed=5):
             cluster.start("w1", "w2", "w3")
             cluster.wait_shared_by(3)

@@ -26,9 +26,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked wit
 
 Run = Callable[..., SimpleNamespace]
 COMMANDS = [
-    *(["demo"], ["broker"], ["topics"], ["topics", "create"], ["worker"], ["learn"], ["serve"], ["replay"]),
+    *(
+        ["demo"],
+        ["broker"],
+        ["topics"],
+        ["topics", "create"],
+        ["worker"],
+        ["ingress"],
+        ["learn"],
+        ["serve"],
+        ["replay"],
+    ),
     *(["recommend"], ["click"], ["verify"], ["dlq"], ["dlq", "ls"], ["schema"], ["evaluate"]),
     *(["evaluate", "prequential"], ["bench"], ["bench", "streams"]),
+    *(["bench", "store"], ["bench", "restore"], ["bench", "memory"]),
 ]
 
 

@@ -38,14 +38,17 @@ class Positions:
 
     topic = "events"
 
-    def __init__(self, held: set[int]) -> None:
+    def __init__(self, held: set[int], slow: set[int] | None = None) -> None:
         self.held = held
+        self.slow = slow or set()
+        self.opening: set[int] = set()
         self.placed: list[dict[int, chunks.Bounds]] = []
 
     async def place(self, bounds: dict[int, chunks.Bounds]) -> dict[int, int]:
         self.placed.append(bounds)
-        self.held = set(bounds)
-        return dict.fromkeys(bounds, 7)
+        self.opening = set(bounds) & self.slow
+        self.held = set(bounds) - self.opening
+        return dict.fromkeys(self.held, 7)
 
 
 def _consumer(positions: Positions, assigned: set[TP]) -> Any:
@@ -58,7 +61,8 @@ def _consumer(positions: Positions, assigned: set[TP]) -> Any:
     consumer: Any = object.__new__(chunks.ChunkConsumer)
     consumer.transport = SimpleNamespace(positions=positions)
     consumer.sought, consumer.flow_active = [], True
-    consumer._next, consumer._astray, consumer._refused = {}, set(), set()
+    consumer._next, consumer._astray, consumer._refused, consumer._waiting = {}, set(), set(), set()
+    consumer._active_partitions, consumer._paused_partitions = set(assigned), set()
     consumer._committed_offset = defaultdict(lambda: None)
     consumer.assignment = lambda: assigned
     consumer.earliest_offsets = consumer.highwaters = offsets
@@ -95,3 +99,29 @@ def test_nothing_is_sought_during_a_rebalance() -> None:
     consumer.flow_active = False
     asyncio.run(consumer._seek_astray())
     assert positions.placed == []
+
+
+def test_a_partition_that_is_not_open_yet_waits_and_the_others_go_on() -> None:
+    """One restore of gigabytes would hold back every other partition of the worker."""
+    zero, one = TP("events", 0), TP("events", 1)
+    positions = Positions(set(), slow={1})
+    consumer = _consumer(positions, {zero, one})
+    asyncio.run(consumer._seek_astray())
+    asyncio.run(consumer._seek_astray())
+    assert (consumer.sought, len(positions.placed)) == ([{zero: 7}], 1)
+    assert consumer._active_partitions == {zero}
+    positions.slow, positions.opening, positions.held = set(), set(), {0, 1}
+    asyncio.run(consumer._seek_astray())
+    assert consumer.sought == [{zero: 7}, {one: 7}]
+    assert consumer._active_partitions == {zero, one}
+
+
+def test_a_partition_that_is_lost_while_it_opens_is_given_up() -> None:
+    """Its store would be opened, and held, by a worker that it does not belong to."""
+    positions = Positions(set(), slow={0})
+    assigned = {TP("events", 0)}
+    consumer = _consumer(positions, assigned)
+    asyncio.run(consumer._seek_astray())
+    assigned.clear()
+    asyncio.run(consumer._seek_astray())
+    assert [set(bounds) for bounds in positions.placed] == [{0}, set()]

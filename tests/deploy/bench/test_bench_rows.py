@@ -8,7 +8,7 @@ from deploy.bench.event_log import EventLog
 from deploy.bench.rows import Planned, Results, Row, results_table
 from storage.errors import SetupError
 
-LOG = EventLog(events=100, users=5, event_ids=True)
+LOG = EventLog(name="log", events=100, users=5, event_ids=True)
 
 
 def planned(number: int = 1) -> Planned:

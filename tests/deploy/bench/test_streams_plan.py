@@ -45,3 +45,9 @@ def test_wrong_values_are_refused(values: dict[str, object], message: str) -> No
     """They would show up as an empty table after the broker has started."""
     with pytest.raises(ValueError, match=message):
         StreamsPlan(**values)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_logs_of_a_table_do_not_share_topics() -> None:
+    """A log in another's topic would be counted with it."""
+    logs = {run.log for run in StreamsPlan().runs()}
+    assert len({log.topics.events for log in logs}) == len(logs) == 3
