@@ -1,0 +1,70 @@
+import pytest
+
+from storage.arrivals import Arrivals
+from storage.changes import SampleRef
+from storage.pending import DueSample, Rules, count_records
+from storage.store_settings import StoreSettings
+from storage.user_state import UserState
+from tests.storage.records import acted, exposed
+
+
+def rules(*, every: int = 2, exposures: int = 4, delay: float = 0.0, gap: float = 0.0) -> Rules:
+    settings = StoreSettings(
+        cap=50, sample_every=every, sample_exposures=exposures, label_delay_seconds=delay, session_gap_seconds=gap
+    )
+    return Rules.of(settings)
+
+
+@pytest.mark.parametrize(
+    ("delay", "gap", "due", "least"),
+    [(0.0, 0.0, 0, 0), (0.05, 0.0, 150, 50), (0.0, 0.01, 210, 10), (0.05, 0.01, 150, 10), (0.2, 0.01, 210, 10)],
+)
+def test_a_timer_is_due_at_the_delay_of_the_first_or_the_gap_after_the_last(
+    delay: float, gap: float, due: int, least: int
+) -> None:
+    """A sample that waits for the later of both waits for ever while the user goes on."""
+    assert rules(delay=delay, gap=gap).due(100, 200) == due
+    assert rules(delay=delay, gap=gap).least_wait_ms == least
+
+
+def test_a_sequence_may_grow_to_twice_what_the_last_trim_left() -> None:
+    """Rows of few events with many actions would otherwise be trimmed with every record."""
+    assert rules().limit(UserState(num_survivors=50)) == 100
+    assert rules().limit(UserState(num_survivors=90)) == 180
+
+
+def test_a_sample_is_due_by_actions_or_by_exposures_and_counts_all_rows() -> None:
+    """Every row is learned once: what is pending begins anew with each sample."""
+    shown, more = exposed(0, "a", "b"), exposed(3, "a", "b", "c")
+    arrivals = Arrivals(0, [shown, acted(1), acted(2), more, acted(4), exposed(5, "d", "e", "f"), acted(6)])
+    state = UserState()
+    due = count_records(rules(), "ada", state, arrivals, 0, len(arrivals))
+    assert due == [
+        DueSample(2, 0, SampleRef(user_id="ada", since=-1, num_records=4)),
+        DueSample(5, 0, SampleRef(user_id="ada", since=2, num_records=7)),
+    ]
+    assert (state.since, state.num_actions, state.num_exposures, state.num_pending) == (5, 1, 0, 1)
+    assert (state.first_ts, state.last_ts, state.timer_due) == (6, 6, 0)
+
+
+def test_a_timer_is_set_once_and_not_moved_by_what_follows() -> None:
+    """Moving a timer with every record would cost two writes a record."""
+    state = UserState()
+    arrivals = Arrivals(0, [exposed(0, ts_ms=100), exposed(1, "y", ts_ms=160), exposed(2, "z", ts_ms=120)])
+    assert count_records(rules(gap=0.01), "ada", state, arrivals, 0, 3) == []
+    assert (state.timer_due, state.first_ts, state.last_ts) == (110, 100, 160)
+
+
+def test_samples_of_one_record_stand_by_reason_time_and_user() -> None:
+    """The rank is part of a sample's id."""
+    ranked = sorted(
+        [
+            DueSample(3, 9, SampleRef(user_id="b", since=-1, num_records=1)),
+            DueSample(3, 9, SampleRef(user_id="a", since=-1, num_records=1)),
+            DueSample(3, 8, SampleRef(user_id="é", since=-1, num_records=1)),
+            DueSample(3, 0, SampleRef(user_id="z", since=-1, num_records=1)),
+            DueSample(2, 99, SampleRef(user_id="y", since=-1, num_records=1)),
+        ],
+        key=lambda sample: sample.rank,
+    )
+    assert "".join(sample.ref.user_id for sample in ranked) == "yzéab"
