@@ -3,7 +3,7 @@
 import hashlib
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from storage.errors import SetupError
 from storage.store_settings import StoreSettings
 from streams.broken import broken_records
 from streams.dead_letters import list_dead_letters
-from streams.events import Action, Event, Impression, Tick, UserUpdate, decode_event
+from streams.events import Action, Event, Impression, Tick, UserUpdate
+from streams.expected import ExpectedState, expected_state
 from streams.kafka_settings import KafkaSettings
-from streams.plain_fold import FoldRules, PlainUser
+from streams.plain_fold import FoldRules
 from streams.plain_log import read_topic
 from streams.producer import EventProducer
 from streams.samples import Sample, decode_sample
@@ -80,40 +81,22 @@ def send_broken(kafka: KafkaSettings, topics: TopicSettings, count: int) -> list
     return [(key or b"", value, cause) for key, value, cause in records]
 
 
-def plain_state(
-    kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings
-) -> tuple[dict[str, PlainUser], dict[str, list[int]]]:
-    """What the log leads to by the plain fold, and the positions of each user's entries, one an exposure."""
-    rules = FoldRules(
-        actions=store.actions,
-        cap=store.cap,
-        sample_every=store.sample_every,
-        sample_exposures=store.sample_exposures,
-    )
-    users: dict[str, PlainUser] = defaultdict(PlainUser)
-    positions: dict[str, list[int]] = defaultdict(list)
-    for record in read_topic(kafka, topics.events):
-        try:
-            event = decode_event(record.key, record.value, record.timestamp, frozenset(store.actions))
-        except ValueError:
-            continue
-        if isinstance(event, Impression | Action):
-            users[event.user_id].apply(event, pack_position(0, record.offset), rules)
-            entries = len(event.items) if isinstance(event, Impression) else 1
-            positions[event.user_id] += [record.offset] * entries
-    return users, positions
+def plain_state(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings) -> ExpectedState:
+    """What the log leads to by the plain fold."""
+    return expected_state(kafka, topics, FoldRules.of(store), lambda partition: 0)
 
 
-def assert_sequences(worker: Any, users: dict[str, PlainUser]) -> None:
+def assert_sequences(worker: Any, expected: ExpectedState) -> None:
     """Every user's sequence at the worker equals the plain fold's."""
-    for user_id, user in users.items():
+    for _, user_id, user in expected.users():
         found = worker.get("/sequence", user_id=user_id).json()
-        expected = user.sequence()
-        assert found["item_ids"] == [event.item_id for event in expected]
-        assert found["ts_ms"] == [event.ts_ms for event in expected]
-        assert found["actions"] == [event.actions for event in expected]
-        assert found["values"] == [event.value for event in expected]
-        assert found["groups"] == [event.group for event in expected]
+        events = user.sequence(expected.rules)[0]
+        assert found["item_ids"] == [event.row.item_id for event in events]
+        assert found["ts_ms"] == [event.row.ts_ms for event in events]
+        assert found["actions"] == [event.actions for event in events]
+        assert found["values"] == [event.values[-1][1] if event.values else None for event in events]
+        assert found["valued"] == [[place, *value] for place, event in enumerate(events) for value in event.values]
+        assert found["groups"] == [event.row.position for event in events]
 
 
 def read_samples(kafka: KafkaSettings, topics: TopicSettings) -> list[Sample]:
@@ -134,16 +117,16 @@ def read_samples(kafka: KafkaSettings, topics: TopicSettings) -> list[Sample]:
     return samples
 
 
-def assert_ranges(samples: list[Sample], users: dict[str, PlainUser], positions: dict[str, list[int]]) -> None:
+def assert_ranges(samples: list[Sample], expected: ExpectedState) -> None:
     """Each user's samples chain from the first record to the last that is due, each record in one of them."""
+    users = {user_id: user for _, user_id, user in expected.users()}
     previous: dict[str, int] = {}
     for sample in samples:
         since = previous.get(sample.user_id, -1)
         assert sample.since == since
         trigger = pack_position(sample.epoch, sample.trigger_offset)
-        inside = [position for position in positions[sample.user_id] if since < position <= trigger]
+        inside = [row.position for row in users[sample.user_id].rows if since < row.position <= trigger]
         assert sample.num_records == len(inside) == len(sample.kafka_ms)
-        assert any(sample.new)
         previous[sample.user_id] = trigger
     assert previous == {user_id: user.due_position for user_id, user in users.items() if user.due_position >= 0}
 
@@ -151,19 +134,19 @@ def assert_ranges(samples: list[Sample], users: dict[str, PlainUser], positions:
 def test_the_log_becomes_sequences_samples_and_dead_letters(broker: Broker, tmp_path: Path) -> None:
     """A record is lost, applied twice or out of order, or a bad one takes its chunk along."""
     kafka, topics = fresh_topics(broker)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=3)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=3, session_gap_seconds=0)
     send_events(kafka, topics, make_events(1, 500))
     broken = send_broken(kafka, topics, 25)
     with WorkerThread(kafka, topics, store) as worker:
         wait_until("first records applied", lambda: worker.settled(525))
         send_events(kafka, topics, make_events(2, 500))
         wait_until("all records applied", lambda: worker.settled(1025))
-        users, positions = plain_state(kafka, topics, store)
-        assert_sequences(worker, users)
+        expected = plain_state(kafka, topics, store)
+        assert_sequences(worker, expected)
         counters = worker.state()["counters"]
         metrics = worker.get("/metrics").text
     samples = read_samples(kafka, topics)
-    assert_ranges(samples, users, positions)
+    assert_ranges(samples, expected)
     assert counters["headwater_records_total.applied"] == 1000
     assert counters["headwater_records_total.refused"] == 25
     assert counters["headwater_samples_total"] == len(samples)
@@ -183,7 +166,7 @@ def test_the_log_becomes_sequences_samples_and_dead_letters(broker: Broker, tmp_
 def test_a_stopped_worker_goes_on_where_it_was(broker: Broker, tmp_path: Path) -> None:
     """A restart reads the log again from its beginning, or from where nothing was applied."""
     kafka, topics = fresh_topics(broker)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2, session_gap_seconds=0)
     send_events(kafka, topics, make_events(3, 200))
     with WorkerThread(kafka, topics, store) as worker:
         wait_until("records applied", lambda: worker.settled(200))
@@ -191,15 +174,15 @@ def test_a_stopped_worker_goes_on_where_it_was(broker: Broker, tmp_path: Path) -
     with WorkerThread(kafka, topics, store) as worker:
         wait_until("new records applied", lambda: worker.settled(400))
         assert worker.state()["counters"]["headwater_records_total.applied"] == 200
-        users, positions = plain_state(kafka, topics, store)
-        assert_sequences(worker, users)
-    assert_ranges(read_samples(kafka, topics), users, positions)
+        expected = plain_state(kafka, topics, store)
+        assert_sequences(worker, expected)
+    assert_ranges(read_samples(kafka, topics), expected)
 
 
 def test_two_workers_share_the_partitions(broker: Broker, tmp_path: Path) -> None:
     """A partition that moves loses or repeats records, or a user's owner cannot be told."""
     kafka, topics = fresh_topics(broker)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2, session_gap_seconds=0)
     send_events(kafka, topics, make_events(5, 300))
     with WorkerThread(kafka, topics, store) as first:
         wait_until("records applied", lambda: first.settled(300))
@@ -211,20 +194,21 @@ def test_two_workers_share_the_partitions(broker: Broker, tmp_path: Path) -> Non
                 "all applied",
                 lambda: sum(p["applied"] + 1 for w in both for p in w.state().get("partitions", {}).values()) == 600,
             )
-            users, positions = plain_state(kafka, topics, store)
+            expected = plain_state(kafka, topics, store)
+            user_ids = [user_id for _, user_id, _ in expected.users()]
             owners = Counter(
-                tuple(worker.get("/sequence", user_id=user_id).status_code for worker in both) for user_id in users
+                tuple(worker.get("/sequence", user_id=user_id).status_code for worker in both) for user_id in user_ids
             )
             assert owners.keys() == {(200, 421), (421, 200)}
         wait_until("first holds all again", lambda: first.settled(600), 90)
-        assert_sequences(first, users)
-    assert_ranges(read_samples(kafka, topics), users, positions)
+        assert_sequences(first, expected)
+    assert_ranges(read_samples(kafka, topics), expected)
 
 
 def test_a_worker_that_loses_all_partitions_lets_their_state_go(tansu: Broker, tmp_path: Path) -> None:
     """The new owner waits for a state folder that the former one holds for ever."""
     kafka, topics = fresh_topics(tansu, num_partitions=1)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, session_gap_seconds=0)
     send_events(kafka, topics, make_events(8, 50))
     with WorkerThread(kafka, topics, store) as first:
         wait_until("records applied", lambda: first.settled(50, 1))
@@ -239,7 +223,7 @@ def test_a_worker_that_loses_all_partitions_lets_their_state_go(tansu: Broker, t
 def test_a_worker_process_ends_cleanly_on_sigterm(tansu: Broker, tmp_path: Path) -> None:
     """The supervisor takes a stop for a crash."""
     kafka, topics = fresh_topics(tansu)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, session_gap_seconds=0)
     process = WorkerProcess(kafka, topics, store)
     send_events(kafka, topics, make_events(7, 50))
     wait_until("records applied", lambda: process.settled(50))
