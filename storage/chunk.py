@@ -72,8 +72,6 @@ class Chunk:
             timer_due = state.timer_due
             if not self._work_in_bulk(batch, user_id, state, start, end):
                 self._work_singly(batch, user_id, state, start, end)
-            if value is None and not state.num_rows:
-                continue  # all that came of a new user was refused as too late or a duplicate
             self.num_new_users += value is None
             batch.put(user_key(user_id), encode_user(state))
             if state.timer_due != timer_due:

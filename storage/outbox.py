@@ -60,7 +60,7 @@ class Outbox:
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         """Delete items that have arrived; one that is no longer there is passed over."""
         batch = new_batch()
-        known = [key for key in keys if key in self._users]
+        known = {key for key in keys if key in self._users}
         for key in known:
             batch.delete(outbox_key(key))
         self._db.write(batch)

@@ -114,7 +114,7 @@ class SequenceStore:
 
     @property
     def num_users(self) -> int:
-        """Users of whom anything is kept."""
+        """Users who have a sequence."""
         return self._log.num_users
 
     @property
@@ -174,7 +174,7 @@ class SequenceStore:
         return {update.name: update.value for update in self.updates(user_id)}
 
     def users(self) -> Iterator[str]:
-        """Ids of all users of whom anything is kept."""
+        """Ids of all users who have a sequence."""
         with self._db.decoding():
             for key, _ in self._db.scan(USER, USER + b"\xff"):
                 yield user_of(key)
