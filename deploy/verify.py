@@ -7,27 +7,23 @@ from typing import Any
 import httpx
 
 from storage.errors import SetupError
+from storage.manifest import SampleMark
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from storage.store_settings import StoreSettings
+from streams.expected import ExpectedState, expected_state
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
 from streams.plain_fold import FoldRules
 from streams.topics import TopicSettings
-from streams.verify import (
-    Columns,
-    ExpectedState,
-    VerifyReport,
-    compare_dead_letters,
-    compare_learned,
-    compare_sequences,
-    expected_state,
-)
+from streams.verify import Columns, VerifyReport, compare_dead_letters, compare_learned, compare_sequences
 
 APPLIED_SECONDS = 60.0
 """How long the workers may take to apply what the log holds."""
 LEARNED_SECONDS = 60.0
 """How long the learner may take to learn and publish what is due."""
+NO_LONGER_KEPT = 410
+"""HTTP status of a worker that no longer has a user's sequence as of the position asked for."""
 
 
 def verify_all(
@@ -37,33 +33,55 @@ def verify_all(
     worker_urls: tuple[str, ...],
     snapshots: SnapshotSettings,
 ) -> VerifyReport:
-    """Compare everything; waits for workers and learner to reach the log's end. Raises `SetupError`."""
-    rules = FoldRules(
-        actions=store.actions, cap=store.cap, sample_every=store.sample_every, sample_exposures=store.sample_exposures
-    )
+    """Compare everything that is in the log by now; waits until workers and learner have reached that.
+
+    What comes meanwhile makes no difference. Raises `SetupError`.
+    """
     with WorkerSequences(worker_urls) as source:
-        expected = expected_state(kafka, topics, rules, source.epoch)
-        report = VerifyReport(users=len(expected.users), events=expected.events, impressions=expected.impressions)
+        expected = expected_state(kafka, topics, FoldRules.of(store), source.epoch)
+        report = VerifyReport(users=expected.num_users, events=expected.events, impressions=expected.impressions)
         source.wait_applied(expected.last_offsets)
-        compare_sequences(expected, source, report)
-    compare_learned(expected, newest_ranges(SnapshotStore(snapshots), expected), report)
-    compare_dead_letters(expected, kafka, topics, report)
+        known_before = compare_sequences(expected, source, report)
+    wait_dead_letters(expected, kafka, topics, report)
+    ranges, marks = newest_ranges(SnapshotStore(snapshots), expected)
+    expected.read_on(kafka, topics, marks)
+    compare_learned(expected, ranges, report, known_before)
     return report
 
 
-def newest_ranges(store: SnapshotStore, expected: ExpectedState) -> LearnedRanges:
-    """The learned ranges of the first version that has passed every due sample, or of the newest after a while."""
+def wait_dead_letters(
+    expected: ExpectedState, kafka: KafkaSettings, topics: TopicSettings, report: VerifyReport
+) -> None:
+    """Compare dead letters, again and again for a while where some are missing: they may be on their way."""
+    deadline = time.monotonic() + APPLIED_SECONDS
+    while True:
+        compare_dead_letters(expected, kafka, topics, report)
+        if not report.dead_letters_missing or time.monotonic() > deadline:
+            return
+        time.sleep(1.0)
+
+
+def newest_ranges(store: SnapshotStore, expected: ExpectedState) -> tuple[LearnedRanges, dict[int, SampleMark]]:
+    """The learned ranges, and how far in each partition, of the first version that has passed every due sample.
+
+    Of the newest version where none has done so after a while.
+    """
     deadline = time.monotonic() + LEARNED_SECONDS
     while True:
         pointer = store.latest()
         if pointer is None:
-            return LearnedRanges()
+            return LearnedRanges(), {}
         manifest = store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
-        marks = {int(partition): mark.trigger_offset for partition, mark in manifest.sample_marks.items()}
-        passed = all(marks.get(partition, -1) >= offset for partition, offset in expected.due_offsets.items())
-        if passed or time.monotonic() > deadline:
-            return LearnedRanges.restore(store.load(manifest, "trainer"))
+        marks = {int(partition): mark for partition, mark in manifest.sample_marks.items()}
+        if _has_passed(marks, expected) or time.monotonic() > deadline:
+            return LearnedRanges.restore(store.load(manifest, "trainer")), marks
         time.sleep(0.25)
+
+
+def _has_passed(marks: Mapping[int, SampleMark], expected: ExpectedState) -> bool:
+    passed = {number: (mark.epoch, mark.trigger_offset, mark.n) for number, mark in marks.items()}
+    due = {number: (expected.epochs[number], *sample) for number, sample in expected.due.items()}
+    return all(passed.get(number, (-1, -1, -1)) >= sample for number, sample in due.items())
 
 
 class WorkerSequences:
@@ -105,14 +123,19 @@ class WorkerSequences:
             time.sleep(0.25)
         raise SetupError(f"the workers have not applied offsets {behind} (by partition); are they running?")
 
-    def sequence(self, user_id: str) -> Columns:
-        """A user's whole sequence; raises `SetupError` where no worker gives it."""
+    def sequence(self, user_id: str, until: int) -> Columns | None:
+        """A user's whole sequence as of a position; raises `SetupError` where no worker gives it.
+
+        None where it is no longer kept: the user's sequence was trimmed since.
+        """
         deadline = time.monotonic() + APPLIED_SECONDS
         while time.monotonic() < deadline:
             for url in self.urls:
-                answer = self._get(f"{url}/sequence", user_id=user_id)
-                if answer is not None:
-                    return answer
+                answer = self._ask(f"{url}/sequence", user_id=user_id, until=str(until))
+                if answer is not None and answer.status_code == NO_LONGER_KEPT:
+                    return None
+                if answer is not None and answer.is_success:
+                    return dict(answer.json())
             time.sleep(0.25)
         raise SetupError(f"no worker of {', '.join(self.urls)} gives the sequence of user {user_id[:64]!r}")
 
@@ -120,9 +143,12 @@ class WorkerSequences:
         states = [self._get(f"{url}/state") for url in self.urls]
         return {int(number): state for found in states if found for number, state in found["partitions"].items()}
 
-    def _get(self, url: str, **parameters: str) -> Mapping[str, Any] | None:
+    def _get(self, url: str) -> Mapping[str, Any] | None:
+        answer = self._ask(url)
+        return dict(answer.json()) if answer is not None and answer.is_success else None
+
+    def _ask(self, url: str, **parameters: str) -> httpx.Response | None:
         try:
-            answer = self._client.get(url, params=parameters)
+            return self._client.get(url, params=parameters)
         except httpx.HTTPError:
             return None
-        return dict(answer.json()) if answer.is_success else None

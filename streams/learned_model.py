@@ -51,7 +51,13 @@ class LearnedModel:
         opened.version = max(store.versions(manifest.run_id))
         opened.event_time_ms = manifest.event_time_ms
         opened.marks = SampleMarks(manifest.sample_marks)
-        opened.ranges = LearnedRanges.restore(trainer)
+        try:
+            opened.ranges = LearnedRanges.restore(trainer)
+        except ValueError as error:
+            raise SetupError(
+                f"snapshot {manifest.run_id}/v{manifest.version} cannot be gone on from: {error}; "
+                "use another snapshots.url"
+            ) from error
         opened.offsets = {int(number): offset for number, offset in manifest.offsets.get(opened.log, {}).items()}
         return opened
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from storage.changes import Change
-from storage.chunk import Applied
 from storage.errors import HeadwaterError, LogHoleError, SetupError, StateError
 from storage.sequence_store import SequenceStore
 from storage.shipping import CheckpointShipping
 from storage.store_settings import StoreSettings
+from storage.user_run import Applied
 from streams.checkpointing import CheckpointThreads, PartitionCheckpoints
 from streams.chunks import Bounds, Chunk
 from streams.faults import Ending, exit_now

@@ -216,6 +216,11 @@ class PlainUser:
         """Records that are in no sample yet."""
         return self.pending_actions + self.pending_exposures
 
+    @property
+    def num_records(self) -> int:
+        """Records that were stored, whatever has become of them."""
+        return self.due_records + self.pending_records
+
     def add(self, rows: list[PlainRow], rules: FoldRules) -> bool:
         """Take in the rows of one record; returns whether a sample is due for their number."""
         if rows[0].event in self.event_ids:

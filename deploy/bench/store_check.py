@@ -8,6 +8,7 @@ from storage.entries import pack_position
 from storage.errors import SetupError
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
+from streams.expected import expected_state
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
 from streams.partitioning import partition_of
@@ -15,14 +16,7 @@ from streams.plain_fold import FoldRules
 from streams.plain_log import read_topic
 from streams.samples import decode_sample
 from streams.topics import TopicSettings, existing_topic
-from streams.verify import (
-    Columns,
-    VerifyReport,
-    compare_dead_letters,
-    compare_learned,
-    compare_sequences,
-    expected_state,
-)
+from streams.verify import Columns, VerifyReport, compare_dead_letters, compare_learned, compare_sequences
 from streams.views import sequence_columns
 
 
@@ -59,9 +53,9 @@ class StoppedStores:
             if self._stores[partition].applied < offset:
                 raise SetupError(f"partition {partition} is at {self._stores[partition].applied}, not at {offset}")
 
-    def sequence(self, user_id: str) -> Columns:
-        """A user's whole sequence."""
-        return sequence_columns(self._stores[partition_of(user_id, self._num_partitions)], user_id, None)
+    def sequence(self, user_id: str, until: int) -> Columns:
+        """A user's whole sequence as of a position."""
+        return sequence_columns(self._stores[partition_of(user_id, self._num_partitions)], user_id, until=until)
 
     def close(self) -> None:
         """Close all stores."""
@@ -74,12 +68,6 @@ def check_stores(
 ) -> VerifyReport:
     """Compare sequences, ranges of samples and dead letters with what the log says."""
     description = existing_topic(kafka, topics.events)
-    rules = FoldRules(
-        actions=settings.actions,
-        cap=settings.cap,
-        sample_every=settings.sample_every,
-        sample_exposures=settings.sample_exposures,
-    )
     stores = StoppedStores(
         settings,
         folders,
@@ -88,8 +76,8 @@ def check_stores(
         num_partitions=description.num_partitions,
     )
     try:
-        expected = expected_state(kafka, topics, rules, stores.epoch)
-        report = VerifyReport(users=len(expected.users), events=expected.events, impressions=expected.impressions)
+        expected = expected_state(kafka, topics, FoldRules.of(settings), stores.epoch)
+        report = VerifyReport(users=expected.num_users, events=expected.events, impressions=expected.impressions)
         stores.wait_applied(expected.last_offsets)
         compare_sequences(expected, stores, report)
     finally:

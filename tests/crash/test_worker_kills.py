@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 def test_kills_lose_and_repeat_nothing(broker: Broker, tmp_path: Path) -> None:
     """State and log offset part when a worker dies between two writes, or samples are formed otherwise after it."""
     kafka, topics = fresh_topics(broker)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2, session_gap_seconds=0)
     # The name that stays over restarts spares the wait for the dead member; the embedded broker does without.
     name = "w1" if isinstance(broker, ApacheKafka) else ""
     settings: dict[str, Any] = {"checkpoint_seconds": 0.5, "instance_id": name, "web_port": free_port()}
@@ -50,16 +50,16 @@ def test_kills_lose_and_repeat_nothing(broker: Broker, tmp_path: Path) -> None:
         sender.join()
     process = WorkerProcess(kafka, topics, store, **settings)
     wait_until("all applied", lambda: process.settled(NUM_EVENTS), 90)
-    users, positions = plain_state(kafka, topics, store)
-    assert_sequences(process, users)
+    expected = plain_state(kafka, topics, store)
+    assert_sequences(process, expected)
     assert process.end() == 0, process.log.read_text()
-    assert_ranges(read_samples(kafka, topics), users, positions)
+    assert_ranges(read_samples(kafka, topics), expected)
 
 
 def test_a_wiped_folder_is_rebuilt_from_the_log(tansu: Broker, tmp_path: Path) -> None:
     """With neither state nor checkpoint, the group's commit hides the records before it."""
     kafka, topics = fresh_topics(tansu)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=2, session_gap_seconds=0)
     stop = threading.Event()
     stop.set()
     _send_slowly(kafka.bootstrap_servers, topics.events, stop)
@@ -69,10 +69,10 @@ def test_a_wiped_folder_is_rebuilt_from_the_log(tansu: Broker, tmp_path: Path) -
     shutil.rmtree(store.folder)
     process = WorkerProcess(kafka, topics, store)
     wait_until("all applied again", lambda: process.settled(NUM_EVENTS))
-    users, positions = plain_state(kafka, topics, store)
-    assert_sequences(process, users)
+    expected = plain_state(kafka, topics, store)
+    assert_sequences(process, expected)
     process.kill()
-    assert_ranges(read_samples(kafka, topics), users, positions)
+    assert_ranges(read_samples(kafka, topics), expected)
 
 
 def _has_applied(process: WorkerProcess, num_records: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from deploy.verify import WorkerSequences
 from storage.entries import pack_position
 from storage.store_settings import StoreSettings
+from streams.expected import expected_state
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
@@ -13,7 +14,7 @@ from streams.plain_fold import FoldRules
 from streams.plain_log import read_topic
 from streams.samples import decode_sample
 from streams.topics import TopicSettings
-from streams.verify import VerifyReport, compare_dead_letters, compare_learned, compare_sequences, expected_state
+from streams.verify import VerifyReport, compare_dead_letters, compare_learned, compare_sequences
 
 
 class Found(NamedTuple):
@@ -74,22 +75,13 @@ def compare(
     sent = SentSamples()
     wait_quiet()
     with WorkerSequences(urls) as source:
-        expected = expected_state(kafka, topics, _rules(store), source.epoch)
-        report = VerifyReport(users=len(expected.users), events=expected.events)
+        expected = expected_state(kafka, topics, FoldRules.of(store), source.epoch)
+        report = VerifyReport(users=expected.num_users, events=expected.events)
         source.wait_applied(expected.last_offsets)
-        compare_sequences(expected, source, report)
+        known_before = compare_sequences(expected, source, report)
     wait_quiet()
     sent.read(kafka, topics)
-    compare_learned(expected, sent.ranges, report)
+    compare_learned(expected, sent.ranges, report, known_before)
     compare_dead_letters(expected, kafka, topics, report)
     findings = {**report.findings, "samples_differing": sent.differing}
     return Found(findings, report.events, report.users, len(sent.bodies), sent.repeated), sent
-
-
-def _rules(store: StoreSettings) -> FoldRules:
-    return FoldRules(
-        actions=store.actions,
-        cap=store.cap,
-        sample_every=store.sample_every,
-        sample_exposures=store.sample_exposures,
-    )

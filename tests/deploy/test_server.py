@@ -86,18 +86,13 @@ def house(tmp_path: Path) -> House:
 
 def sequence_of(user_id: str, num_events: int = 2) -> UserSequence:
     """What the fake workers hold of every user."""
-    integers = {
-        "ts_ms": [10, 20],
-        "actions": [0, 3],
-        "groups": [5, 6],
-        "new": [0, 0],
-        "order": [0, 0],
-    }
+    columns = {"ts_ms": [10, 20], "actions": [0, 3], "groups": [5, 6], "new": [0, 0], "order": [0, 0]}
+    integers: dict[str, Any] = {name: np.array(column[:num_events], np.int64) for name, column in columns.items()}
     return UserSequence(
         user_id=user_id,
         item_ids=list(ITEM_IDS[:num_events]),
         values=np.array([np.nan, 4.5], np.float32)[:num_events],
-        **{name: np.array(column[:num_events], np.int64) for name, column in integers.items()},
+        **integers,
     )
 
 

@@ -16,10 +16,11 @@ from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from storage.store_settings import StoreSettings
 from streams.events import Action, encode_event
+from streams.expected import ExpectedState
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
+from streams.plain_fold import FoldRules
 from streams.topics import TopicSettings
-from streams.verify import ExpectedState
 from tests.streams.made_samples import sample_factory
 
 URLS = ("http://a:1", "http://b:2")
@@ -33,6 +34,7 @@ class Workers(httpx.BaseTransport):
         self.up = {"a", "b"}
         self.rows: dict[str, dict[str, Any]] = {}
         self.asked = 0
+        self.first_kept = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.asked += 1
@@ -46,7 +48,10 @@ class Workers(httpx.BaseTransport):
         row = self.rows.get(request.url.params["user_id"])
         if row is None or row["partition"] != partition:
             return httpx.Response(421, json={"error": "not mine"})
-        return httpx.Response(200, json=row)
+        until = request.url.params["until"]
+        if int(until) < self.first_kept:
+            return httpx.Response(410, json={"error": "no longer kept"})
+        return httpx.Response(200, json=row | {"until": until})
 
 
 @pytest.fixture
@@ -104,9 +109,22 @@ def test_a_sequence_comes_from_the_worker_that_has_it(workers: Workers, clock: S
     """Users of the second worker would be missing."""
     workers.rows["bob"] = {"partition": 1, "item_ids": ["x"]}
     with WorkerSequences(URLS) as source:
-        assert source.sequence("bob")["item_ids"] == ["x"]
+        found = source.sequence("bob", 77)
+        assert found is not None
+        assert (found["item_ids"], found["until"]) == (["x"], "77")
         with pytest.raises(SetupError, match="gives the sequence of user 'eve'"):
-            source.sequence("eve")
+            source.sequence("eve", 77)
+
+
+def test_a_sequence_that_has_moved_on_is_told_from_one_that_nobody_has(
+    workers: Workers, clock: SimpleNamespace
+) -> None:
+    """The command would wait for ever for what was trimmed since."""
+    workers.rows["bob"] = {"partition": 1}
+    workers.first_kept = 78
+    with WorkerSequences(URLS) as source:
+        assert source.sequence("bob", 77) is None
+    assert clock.now == 0
 
 
 def publish(store: SnapshotStore, version: int, offset: int, records: int) -> None:
@@ -119,7 +137,7 @@ def publish(store: SnapshotStore, version: int, offset: int, records: int) -> No
 
 
 def expected_factory(due: int) -> ExpectedState:
-    return ExpectedState(due_offsets={0: due})
+    return ExpectedState(FoldRules.of(StoreSettings()), epochs={0: 0}, due={0: (due, 0)})
 
 
 def test_ranges_come_from_the_first_version_that_has_passed_what_is_due(tmp_path: Path, clock: SimpleNamespace) -> None:
@@ -127,28 +145,30 @@ def test_ranges_come_from_the_first_version_that_has_passed_what_is_due(tmp_path
     store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
     publish(store, 1, offset=5, records=2)
     clock.on_sleep = lambda: publish(store, 2, offset=9, records=4)
-    assert newest_ranges(store, expected_factory(5)).of("ada")["records"] == 2
-    assert newest_ranges(store, expected_factory(9)).of("ada")["records"] == 4
+    assert newest_ranges(store, expected_factory(5))[0].of("ada")["records"] == 2
+    assert newest_ranges(store, expected_factory(9))[0].of("ada")["records"] == 4
 
 
 def test_a_learner_that_stays_behind_is_reported_as_it_is(tmp_path: Path, clock: SimpleNamespace) -> None:
     """The command would wait for ever for samples that are lost."""
     store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
     publish(store, 1, offset=5, records=2)
-    assert newest_ranges(store, expected_factory(99)).of("ada")["records"] == 2
+    assert newest_ranges(store, expected_factory(99))[0].of("ada")["records"] == 2
     assert clock.now >= module.LEARNED_SECONDS
 
 
 def test_without_a_snapshot_nothing_was_learned(tmp_path: Path, clock: SimpleNamespace) -> None:
     """A missing learner must show as lost samples, not as a traceback."""
-    assert len(newest_ranges(SnapshotStore(SnapshotSettings(url=str(tmp_path))), expected_factory(1))) == 0
+    ranges, marks = newest_ranges(SnapshotStore(SnapshotSettings(url=str(tmp_path))), expected_factory(1))
+    assert (len(ranges), marks) == (0, {})
 
 
 def whole_run(monkeypatch: pytest.MonkeyPatch, workers: Workers, folder: Path) -> Any:
     """The report on one action of Bob's in partition 1, applied and learned."""
     event = Action(event_id="e", user_id="bob", ts_ms=7, item_id="x", action="like", value=4.0)
     record = SimpleNamespace(partition=1, offset=0, key=b"bob", value=encode_event(event), timestamp=9)
-    monkeypatch.setattr("streams.verify.read_topic", lambda kafka, topic: [record])
+    monkeypatch.setattr("streams.expected.read_topic", lambda kafka, topic: [record])
+    monkeypatch.setattr("streams.expected.first_offsets", lambda kafka, topic: {})
     monkeypatch.setattr("streams.verify.list_dead_letters", lambda kafka, topics, limit: [])
     store = StoreSettings(actions=("like",), sample_every=1)
     return verify_all(KafkaSettings(), TopicSettings(), store, URLS, SnapshotSettings(url=str(folder)))
@@ -159,7 +179,14 @@ def test_the_whole_comparison_is_exact_on_a_clean_run_and_not_on_another(
 ) -> None:
     """Each part may be right and one of them never called."""
     position = 4 << 48
-    columns = {"item_ids": ["x"], "ts_ms": [7], "actions": [1], "values": [4.0], "groups": [position], "indexes": [0]}
+    columns = {
+        "item_ids": ["x"],
+        "ts_ms": [7],
+        "actions": [1],
+        "valued": [[0, 0, 4.0]],
+        "groups": [position],
+        "indexes": [0],
+    }
     workers.rows["bob"] = {"partition": 1, **columns}
     ranges = LearnedRanges()
     ranges.add(sample_factory(user_id="bob", num_records=1), position)

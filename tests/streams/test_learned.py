@@ -2,6 +2,7 @@
 
 import pytest
 
+from storage.entries import pack_position
 from streams.learned import LearnedRanges
 from tests.streams.made_samples import sample_factory
 
@@ -15,7 +16,7 @@ def test_a_whole_chain_has_neither_gap_nor_overlap() -> None:
     ranges = LearnedRanges()
     learn(ranges, -1, 4)
     learn(ranges, 4, 9, num_records=5)
-    assert ranges.of("ada") == {"position": 9, "records": 7, "gaps": 0, "overlaps": 0}
+    assert ranges.of("ada") == {"position": 9, "records": 7, "gaps": 0, "overlaps": 0, "first": -1}
 
 
 def test_a_lost_sample_is_a_gap() -> None:
@@ -23,7 +24,7 @@ def test_a_lost_sample_is_a_gap() -> None:
     ranges = LearnedRanges()
     learn(ranges, -1, 4)
     learn(ranges, 9, 12)
-    assert ranges.of("ada") == {"position": 12, "records": 4, "gaps": 1, "overlaps": 0}
+    assert ranges.of("ada") == {"position": 12, "records": 4, "gaps": 1, "overlaps": 0, "first": -1}
 
 
 def test_a_lost_first_sample_is_a_gap() -> None:
@@ -38,7 +39,7 @@ def test_a_sample_learned_twice_is_an_overlap() -> None:
     ranges = LearnedRanges()
     learn(ranges, -1, 4)
     learn(ranges, -1, 4)
-    assert ranges.of("ada") == {"position": 4, "records": 4, "gaps": 0, "overlaps": 1}
+    assert ranges.of("ada") == {"position": 4, "records": 4, "gaps": 0, "overlaps": 1, "first": -1}
 
 
 def test_a_loss_and_a_repeat_do_not_cancel_out() -> None:
@@ -57,8 +58,46 @@ def test_users_have_chains_of_their_own() -> None:
     learn(ranges, -1, 4)
     learn(ranges, -1, 6, user_id="bob")
     assert len(ranges) == 2
-    assert ranges.of("bob") == {"position": 6, "records": 2, "gaps": 0, "overlaps": 0}
-    assert ranges.of("eve") == {"position": -1, "records": 0, "gaps": 0, "overlaps": 0}
+    assert ranges.of("bob") == {"position": 6, "records": 2, "gaps": 0, "overlaps": 0, "first": -1}
+    assert ranges.of("eve") == {"position": -1, "records": 0, "gaps": 0, "overlaps": 0, "first": -1}
+
+
+NEW = pack_position(1, 0)
+
+
+def test_a_new_epoch_of_the_log_begins_a_new_part_of_the_chain() -> None:
+    """What is no longer in the log can be held against nothing."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, -1, 4)
+    learn(ranges, 4, NEW + 3, num_records=9)
+    assert ranges.of("ada") == {"position": NEW + 3, "records": 0, "gaps": 0, "overlaps": 0, "first": NEW + 3}
+    learn(ranges, NEW + 3, NEW + 5)
+    learn(ranges, NEW + 6, NEW + 7)
+    assert ranges.of("ada") == {"position": NEW + 7, "records": 4, "gaps": 1, "overlaps": 0, "first": NEW + 3}
+
+
+def test_the_loss_of_the_sample_that_joins_two_epochs_is_a_gap() -> None:
+    """It would vanish with the former part."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, NEW + 3, NEW + 5)
+    assert ranges.of("ada") == {"position": NEW + 5, "records": 2, "gaps": 1, "overlaps": 0, "first": NEW + 3}
+
+
+def test_a_user_who_came_in_the_new_epoch_has_a_whole_chain() -> None:
+    """A first sample may only be passed over where a former one was."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, NEW + 5, num_records=6)
+    assert ranges.of("ada") == {"position": NEW + 5, "records": 6, "gaps": 0, "overlaps": 0, "first": -1}
+
+
+def test_ranges_of_an_older_version_are_refused() -> None:
+    """Columns that are missing would be made up."""
+    arrays = LearnedRanges().state()
+    del arrays["learned.first"]
+    with pytest.raises(ValueError, match="learned ranges lack first"):
+        LearnedRanges.restore(arrays)
 
 
 @pytest.mark.parametrize("users", [[], ["ada"], ["ada", "bob", "", "né", "日本語 \U0001f600"]])

@@ -60,7 +60,7 @@ def bounds(earliest: int = 0, end: int = 100, committed: int | None = None, *, r
 
 
 def chunk(start: int, last: int, partition: int = 0) -> tuple[Chunk, list[Change]]:
-    changes: list[Change] = [Updated(offset=last, user_id="u", features={"n": last})]
+    changes: list[Change] = [Updated(offset=last, user_id="u", ts_ms=0, features={"n": last})]
     return Chunk(partition=partition, start=start, last=last, records=[]), changes
 
 
