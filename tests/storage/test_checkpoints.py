@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from storage.changes import Acted, Change
+from storage.changes import Change
 from storage.checkpoints import Checkpoints
 from storage.database import Database
 from storage.errors import StateError
 from storage.sequence_store import SequenceStore
-from tests.storage.plain import StoreFactory, make_changes, plain_fold
-
-
-def acted(offset: int) -> Acted:
-    return Acted(offset=offset, user_id="ada", ts_ms=offset, kafka_ms=offset, item_id="x", action=0)
+from tests.storage.plain import StoreFactory, make_changes, summaries
+from tests.storage.records import acted
 
 
 def apply_to(store: SequenceStore, last: int) -> None:
@@ -34,14 +31,17 @@ def test_state_comes_back_from_the_newest_checkpoint(store_factory: StoreFactory
     place = store.checkpoint()
     assert place == tmp_path / "checkpoints" / f"p0.t1@199.{os.getpid()}"
     outbox = store.outbox(1_000)
+    num_timers = store.num_timers
     store.apply(200, 299, [change for change in changes if change.offset >= 200])
+    expected = {user_id: summaries(store.read(user_id)) for user_id in store.users()}
+    whole = store.outbox(1_000)
     store.close()
     lose_state(tmp_path)
     store = store_factory()
-    assert (store.applied, store.num_users, store.outbox(1_000)) == (199, 3, outbox)
+    assert (store.applied, store.num_users, store.num_timers, store.outbox(1_000)) == (199, 3, num_timers, outbox)
     store.apply(150, 299, [change for change in changes if change.offset >= 150])
-    for user_id in store.users():
-        assert store.read(user_id) == plain_fold(changes, user_id, cap=1_100)
+    assert {user_id: summaries(store.read(user_id)) for user_id in store.users()} == expected
+    assert store.outbox(1_000) == whole
 
 
 def test_a_restored_store_shares_no_file_that_is_ever_written(store_factory: StoreFactory, tmp_path: Path) -> None:
