@@ -30,6 +30,7 @@ class LearnedModel:
         self.run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
         self.version = 0
         self.event_time_ms = 0
+        self.created_ms = 0
         self.offsets: dict[int, int] = {}
         self.marks = SampleMarks()
         self.ranges = LearnedRanges()
@@ -50,6 +51,7 @@ class LearnedModel:
         # A publish that died between manifest and pointer has taken the next number.
         opened.version = max(store.versions(manifest.run_id))
         opened.event_time_ms = manifest.event_time_ms
+        opened.created_ms = manifest.created_ms
         opened.marks = SampleMarks(manifest.sample_marks)
         try:
             opened.ranges = LearnedRanges.restore(trainer)
@@ -103,6 +105,7 @@ class LearnedModel:
         """Copy everything now; the returned call writes it and may run in another thread."""
         self.version += 1
         self.offsets = dict(offsets)
+        self.created_ms = int(time.time() * 1000)
         weights, trainer = self.learner.state()
         trainer |= self.ranges.state()
         rows, dim = weights["items.weight"].shape
@@ -113,7 +116,7 @@ class LearnedModel:
             offsets={self.log: {str(number): offset for number, offset in sorted(offsets.items())}},
             sample_marks=self.marks.as_manifest(),
             event_time_ms=self.event_time_ms,
-            created_ms=int(time.time() * 1000),
+            created_ms=self.created_ms,
             step=self.learner.num_steps,
             config=_as_json(self.learner.model_settings),
             metrics=self.figures(),

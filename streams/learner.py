@@ -20,14 +20,18 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  # as above
 
+from storage.errors import SetupError
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
+from streams.expired import expired_samples, tell_expired
 from streams.learned_model import LearnedModel
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
@@ -98,19 +102,45 @@ class Learner:
         self._publisher.shutdown()
 
     def _seek(self) -> None:
-        partitions = sorted(self.consumer.partitions_for_topic(self.topic) or ())
-        assigned = [TopicPartition(self.topic, partition) for partition in partitions]
+        numbers = sorted(self.consumer.partitions_for_topic(self.topic) or ())
+        assigned = [TopicPartition(self.topic, number) for number in numbers]
         self.consumer.assign(assigned)
+        # A learner that has taken nothing yet begins where the topic does.
+        next_offsets = {number: self._positions.get(number, 0) for number in numbers if self._positions}
         for partition in assigned:
-            if partition.partition in self._positions:
-                self.consumer.seek(partition, self._positions[partition.partition])
+            if partition.partition in next_offsets:
+                self.consumer.seek(partition, next_offsets[partition.partition])
             else:
                 self.consumer.seek_to_beginning(partition)
+        self._pass_over_expired(next_offsets)
+
+    def _pass_over_expired(self, next_offsets: Mapping[int, int]) -> bool:
+        """Go on behind samples that are gone, or raise `SetupError`, as the settings say; False where none are."""
+        expired = expired_samples(self.consumer, self.topic, next_offsets)
+        if not expired:
+            return False
+        told = tell_expired(self.topic, expired, self.model.created_ms)
+        if self.settings.missing_samples == "stop":
+            raise SetupError(
+                f"{told}: set learner.missing_samples to skip to go on without them, which leaves their records "
+                "unlearned for good, or begin anew with another snapshots.url"
+            )
+        logger.error("%s: going on without them", told)
+        for number, gone in expired.items():
+            self.consumer.seek(TopicPartition(self.topic, number), gone.stop)
+            self.metrics.missing.inc(len(gone))
+        return True
 
     def _poll(self) -> None:
         """Step 1: queue what the broker has; wait for it only where nothing is queued or gathered."""
         idle = not self._queue and not self._batch.samples
-        polled = self.consumer.poll(timeout_ms=POLL_MS if idle else GATHER_MS, max_records=POLL_RECORDS)
+        try:
+            polled = self.consumer.poll(timeout_ms=POLL_MS if idle else GATHER_MS, max_records=POLL_RECORDS)
+        except OffsetOutOfRangeError:
+            assigned = self.consumer.assignment()
+            if not self._pass_over_expired({each.partition: self.consumer.position(each) for each in assigned}):
+                raise
+            return
         lists = [[_decoded(record) for record in records] for records in polled.values()]
         self._queue.extend(heapq.merge(*lists, key=lambda item: item.trigger_ms))
         if idle and not polled:

@@ -17,6 +17,9 @@ class LearnerMetrics:
             "headwater_samples_duplicate", "Samples dropped as already learned", registry=registry
         )
         self.malformed = Counter("headwater_samples_malformed", "Records that are no sample", registry=registry)
+        self.missing = Counter(
+            "headwater_samples_missing", "Samples that expired before they were learned", registry=registry
+        )
         self.events = Counter("headwater_events_learned", "New events learned", registry=registry)
         self.steps = Counter("headwater_steps", "Optimizer steps", registry=registry)
         self.versions = Counter("headwater_versions_published", "Snapshots published", registry=registry)

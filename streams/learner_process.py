@@ -48,8 +48,8 @@ def run_learner(
         process.run()
     except OffsetOutOfRangeError as error:
         raise SetupError(
-            f"samples that were not learned yet have expired from {topics.samples} ({error}): "
-            "raise topics.samples_retention_days, and begin anew with another snapshots.url"
+            f"{topics.samples} ends before what the newest version has learned ({error}): was it cut? "
+            "restore it, or begin anew with another snapshots.url"
         ) from error
     finally:
         process.consumer.close()

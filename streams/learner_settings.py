@@ -1,6 +1,7 @@
 """Settings of the learner process; those of the learning itself are the model's."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,6 +12,8 @@ class LearnerSettings:
     """Time between two published versions while there is something new."""
     linger_seconds: float = 0.2
     """How long a sample may wait for a micro-batch to fill."""
+    missing_samples: Literal["stop", "skip"] = "stop"
+    """What to do where samples expired before they were learned: end with an error, or go on without them."""
     metrics_host: str = "127.0.0.1"
     """Address on which Prometheus metrics are served."""
     metrics_port: int = 6067
@@ -21,5 +24,7 @@ class LearnerSettings:
             raise ValueError(f"publish_seconds must be > 0, got {self.publish_seconds}")
         if not self.linger_seconds >= 0:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
+        if self.missing_samples not in ("stop", "skip"):
+            raise ValueError(f"missing_samples must be stop or skip, got {self.missing_samples!r}")
         if not 1 <= self.metrics_port <= 65535:
             raise ValueError(f"metrics_port must be 1 to 65535, got {self.metrics_port}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -73,11 +73,16 @@ class Bench:
         self.clock = clock
         self.linger_seconds = 1e9
         self.num_records = 3
+        self.missing_samples: Literal["stop", "skip"] = "stop"
 
     def learner(self, *, topic_id: str = "t1", model: ModelSettings = MODEL) -> Learner:
         """A learner that goes on from the newest version and stops at the log's end."""
         opened = LearnedModel.open(self.store, model, LEARN, topic=TOPIC, topic_id=topic_id)
-        settings = LearnerSettings(publish_seconds=VERSION_SECONDS, linger_seconds=self.linger_seconds)
+        settings = LearnerSettings(
+            publish_seconds=VERSION_SECONDS,
+            linger_seconds=self.linger_seconds,
+            missing_samples=self.missing_samples,
+        )
         consumer = LogConsumer(self.log, num_records=self.num_records)
         learner = Learner(settings, opened, consumer, TOPIC, LearnerMetrics())
         learner._publisher.shutdown()

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from kafka import TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  # as above
 
 from storage.entries import pack_position
 from streams.samples import NEW_ACTION, NEW_EXPOSURE, Sample, encode_sample
@@ -87,6 +89,8 @@ class SampleLog:
 
     def __init__(self, num_partitions: int = 2) -> None:
         self.partitions: dict[int, list[bytes | None]] = {number: [] for number in range(num_partitions)}
+        self.earliest = dict.fromkeys(self.partitions, 0)
+        """Where each partition begins: what lies before has expired."""
 
     def send(self, samples: Iterable[Sample]) -> "SampleLog":
         """Append samples, each to the partition of its source's number."""
@@ -118,12 +122,21 @@ class LogConsumer:
     def assign(self, partitions: list[Any]) -> None:
         self.assigned = [partition.partition for partition in partitions]
 
+    def assignment(self) -> set[Any]:
+        return {TopicPartition(TOPIC, number) for number in self.assigned}
+
+    def position(self, partition: Any) -> int:
+        return self.positions[partition.partition]
+
+    def beginning_offsets(self, partitions: list[Any]) -> dict[Any, int]:
+        return {partition: self.log.earliest[partition.partition] for partition in partitions}
+
     def seek(self, partition: Any, offset: int) -> None:
         self.positions[partition.partition] = offset
         self.sought.append(f"{partition.partition}@{offset}")
 
     def seek_to_beginning(self, partition: Any) -> None:
-        self.positions[partition.partition] = 0
+        self.positions[partition.partition] = self.log.earliest[partition.partition]
         self.sought.append(f"{partition.partition}@beginning")
 
     def poll(self, *, timeout_ms: int, max_records: int) -> dict[int, list[Record]]:
@@ -132,6 +145,8 @@ class LogConsumer:
         polled = {}
         for partition in self.assigned:
             start = self.positions[partition]
+            if start < self.log.earliest[partition] or start > len(self.log.partitions[partition]):
+                raise OffsetOutOfRangeError({TopicPartition(TOPIC, partition): start})
             values = self.log.partitions[partition][start : start + self.num_records]
             if values:
                 polled[partition] = [Record(partition, start + place, value) for place, value in enumerate(values)]

@@ -1,5 +1,7 @@
 """The learner process's loop: nothing learned twice, nothing lost, the same weights however often it dies."""
 
+import msgspec
+
 from storage.manifest import SampleMark
 from tests.streams.learner_bench import BenchFactory, assert_chain_is_whole, the_log
 from tests.streams.made_samples import TOPIC, SampleLog, make_samples, sample_factory
@@ -106,3 +108,12 @@ def test_the_metrics_follow_the_learner(bench_factory: BenchFactory) -> None:
     assert value("headwater_unpublished_records") == 0
     assert value("headwater_learner_behind_seconds") == 0
     assert value("headwater_prequential", {"figure": "events"}) == learner.model.figures()["events"]
+
+
+def test_a_new_epoch_of_the_log_is_learned_though_its_offsets_begin_anew(bench_factory: BenchFactory) -> None:
+    """Its samples would be dropped as duplicates until its offsets have passed those of the former log."""
+    former = make_samples(30)
+    later = [msgspec.structs.replace(sample, epoch=1) for sample in make_samples(30, seed=1)]
+    learner = bench_factory(SampleLog().send(former).send(later)).run()
+    assert learner.metrics.samples._value.get() == 60
+    assert learner.metrics.duplicates._value.get() == 0
