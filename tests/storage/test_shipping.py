@@ -80,7 +80,8 @@ def test_unchanged_files_are_uploaded_once_and_what_nothing_names_goes(
     for last in (2_000, 2_001, 2_002, 2_003):
         fill(store, last, users=500)
         paid.append(shipping.ship(store.checkpoint()))
-    assert max(paid[1:]) < paid[0] / 2, paid
+    # Once in four, RocksDB merges the files that checkpoints flushed.
+    assert sorted(paid[1:])[-2] < paid[0] / 10, paid
     assert [each.applied for each in shipping.newest_first(0, "t1")] == [2_003, 2_002]
     assert objects(tmp_path / "shipped") == named(shipping)
     assert not list((tmp_path / "checkpoints").glob("*.shipping"))
