@@ -156,7 +156,10 @@ def read_stored(folder: Path, key: bytes) -> bytes:
 
 def read_log_state(folder: Path) -> LogState:
     """How far a database that nobody writes goes; raises as `read_stored` does."""
-    return _log_decoder.decode(read_stored(folder, LOG))
+    try:
+        return _log_decoder.decode(read_stored(folder, LOG))
+    except msgspec.DecodeError as error:
+        raise StateError(f"state in {folder} cannot be decoded: {error}; delete this folder") from error
 
 
 def link_files(source: Path, target: Path) -> None:

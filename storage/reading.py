@@ -4,11 +4,47 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from storage.entries import Entries, entries_from
+from storage.entries import NO_ENTRIES, Entries, entries_from
+from storage.errors import StateError
 from storage.fold import Fold, Places, fold_entries
 from storage.folded import FoldedSequence
 from storage.fragments import BLOCK_HEAD_BYTES, Block, Fragments
+from storage.keys import MAX_POSITION
 from storage.user_state import UserState
+
+
+class View:
+    """A generation of a user's rows, read from the newest one backwards."""
+
+    def __init__(self, tail: Entries, blocks: Iterator[Block], reach: int, exposures: int) -> None:
+        self.entries = tail
+        """The rows read so far."""
+        self.is_whole = False
+        """Whether these are all."""
+        self.reach = reach
+        """How far in event time those not read may matter."""
+        self.exposures = exposures
+        """Exposures among those not read."""
+        self._first = MAX_POSITION
+        self._blocks = blocks
+
+    def holds(self, wanted: int | None, num_rows: int, since: int | None) -> bool:
+        """Whether so many rows are enough, and all after `since` are read."""
+        return wanted is not None and num_rows >= wanted and (since is None or self._first <= since)
+
+    def extend(self, num_more: int | None, since: int | None) -> None:
+        """Read so many rows more, or all, and on to those of `since`."""
+        taken: list[bytes] = []
+        num = 0
+        for block in self._blocks:
+            taken.append(block.value)
+            num += block.num_rows
+            self._first, self.reach, self.exposures = block.first, block.reach, block.exposures
+            if self.holds(num_more, num, since):
+                break
+        else:
+            self.is_whole = True
+        self.entries = Entries.join([entries_from(taken[::-1], BLOCK_HEAD_BYTES), self.entries])
 
 
 class Reading:
@@ -16,7 +52,7 @@ class Reading:
 
     def __init__(self, fragments: Fragments, *, window_ms: int, exposure_rate: float) -> None:
         self._fragments = fragments
-        self._window_ms = window_ms
+        self.window_ms = window_ms
         self._exposure_rate = exposure_rate
 
     def in_blocks(self, user_id: str, state: UserState) -> Entries:
@@ -29,40 +65,70 @@ class Reading:
         parts = (self.in_blocks(user_id, state), entries_from(self._fragments.tail(user_id, state)))
         return {event for entries in parts for event in entries.rows["event"].tolist() if event}
 
-    def read(
-        self, user_id: str, state: UserState, generation: int, until: int, last: int | None, since: int | None
-    ) -> FoldedSequence:
-        """The newest `last` events, and whatever lies between them and the oldest with a row after `since`."""
-        current = generation == state.generation
-        tail = entries_from(self._fragments.tail(user_id, state, until) if current else [])
-        blocks = self._fragments.blocks(user_id, generation, until)
-        taken: list[bytes] = []
-        num, wanted = len(tail), last
-        while True:
-            num, oldest = _take(taken, num, blocks, wanted, since)
-            entries = Entries.join([entries_from(taken[::-1], BLOCK_HEAD_BYTES), tail]).until(until)
-            fold = self.fold(entries)
-            new = None if since is None else _new(fold, since)
-            start = _start(fold, last, new)
-            if oldest is None or self._suffices(fold, start, last, new, oldest):
-                return fold.columns(fold.heads[start:], since)
-            wanted = 2 * num
-
     def fold(self, entries: Entries) -> Fold:
         """The fold of rows under the settings."""
-        return fold_entries(entries, window_ms=self._window_ms, exposure_rate=self._exposure_rate)
+        return fold_entries(entries, window_ms=self.window_ms, exposure_rate=self._exposure_rate)
 
-    def _suffices(self, fold: Fold, start: int, last: int | None, new: Places | None, oldest: Block) -> bool:
-        """Whether no row before the `oldest` block can be told from an absent one in the events from `start` on."""
+    def view(self, user_id: str, state: UserState, generation: int) -> View:
+        """A generation of a user's rows, of which nothing is read yet but what lies in fragments."""
+        blocks = self._fragments.blocks(user_id, generation)
+        if generation != state.generation:
+            return View(NO_ENTRIES, blocks, MAX_POSITION, 0)
+        return View(entries_from(self._fragments.tail(user_id, state)), blocks, state.reach, state.block_exposures)
+
+
+class UserReader:
+    """Reads of one user, who is not written meanwhile: what one of them took, the next one has at hand."""
+
+    def __init__(self, reading: Reading, user_id: str, state: UserState) -> None:
+        self._reading = reading
+        self._user_id = user_id
+        self._state = state
+        self._views: dict[int, View] = {}
+
+    def read(self, *, until: int | None = None, last: int | None = None, since: int | None = None) -> FoldedSequence:
+        """The user's events in order of time as of position `until` (included), or the newest `last` of them.
+
+        With `since`, also what lies between those and the oldest event that has a row after that position. Raises
+        `StateError` for an `until` before what is kept; those of pending samples never are.
+        """
+        position = MAX_POSITION if until is None else until
+        view = self._view(position)
+        wanted = last
+        while True:
+            entries = view.entries.until(position)
+            if not view.is_whole and not view.holds(wanted, len(entries), since):
+                view.extend(None if wanted is None else wanted - len(entries), since)
+                continue
+            fold = self._reading.fold(entries)
+            new = None if since is None else _new(fold, since)
+            start = _start(fold, last, new)
+            if view.is_whole or self._suffices(fold, start, last, new, view):
+                return fold.columns(fold.heads[start:], since)
+            wanted = 2 * max(len(entries), 1)
+
+    def _view(self, position: int) -> View:
+        generation = self._state.generation_at(position)
+        if generation is None:
+            raise StateError(
+                f"the sequence of {self._user_id!r} as of position {position} is no longer kept: "
+                f"read it as of {self._state.generation} or later"
+            )
+        if generation not in self._views:
+            self._views[generation] = self._reading.view(self._user_id, self._state, generation)
+        return self._views[generation]
+
+    def _suffices(self, fold: Fold, start: int, last: int | None, new: Places | None, view: View) -> bool:
+        """Whether no row before those of the view can be told from an absent one in the events from `start` on."""
         if last is None or len(fold.heads) < last or start >= len(fold.heads):
             return False
         since_ts = int(fold.ts_ms[fold.heads[start]])
         if new is not None:
             # A new exposure that is left out would be there if a row further back acted on it.
             since_ts = int(fold.ts_ms[new].min(initial=since_ts))
-        if since_ts <= oldest.reach:
+        if since_ts <= view.reach:
             return False
-        if not oldest.exposures:
+        if not view.exposures:
             return True
         # What an action belongs to is open while a newer exposure could be further back.
         actions = np.flatnonzero((fold.action >= 0) & (fold.ts_ms >= since_ts))
@@ -70,23 +136,8 @@ class Reading:
         target = fold.target[actions]
         request = fold.entries.rows["request"]
         settled = (fold.action[target] < 0) & ((request[actions] == 0) | (request[actions] == request[target]))
-        newest_open = np.where(settled, fold.ts_ms[target], fold.ts_ms[actions] - self._window_ms)
-        return bool((newest_open > oldest.reach).all())
-
-
-def _take(
-    taken: list[bytes], num: int, blocks: Iterator[Block], wanted: int | None, since: int | None
-) -> tuple[int, Block | None]:
-    """Take blocks, the newest first, until there are enough rows; how many there are, and the oldest block.
-
-    Instead of that None where all are taken.
-    """
-    for block in blocks:
-        taken.append(block.value)
-        num += block.num_rows
-        if wanted is not None and num >= wanted and (since is None or block.first <= since):
-            return num, block
-    return num, None
+        newest_open = np.where(settled, fold.ts_ms[target], fold.ts_ms[actions] - self._reading.window_ms)
+        return bool((newest_open > view.reach).all())
 
 
 def _start(fold: Fold, last: int | None, new: Places | None) -> int:

@@ -20,7 +20,6 @@ from storage.header import LogState, check_header, make_header
 from storage.keys import (
     HEADER,
     LOG,
-    MAX_POSITION,
     TIMERS_END,
     USER,
     OutboxKey,
@@ -31,7 +30,7 @@ from storage.keys import (
 )
 from storage.outbox import Outbox, Outgoing
 from storage.pending import Rules
-from storage.reading import Reading
+from storage.reading import Reading, UserReader
 from storage.store_settings import StoreSettings
 from storage.updates import read_updates
 from storage.user_run import Applied
@@ -161,7 +160,13 @@ class SequenceStore:
         if last is not None and last < 0:
             raise ValueError(f"last must be >= 0, got {last}")
         with self._db.decoding():
-            return self._read(user_id, MAX_POSITION if until is None else until, last, since)
+            return self._reader(user_id).read(until=until, last=last, since=since)
+
+    def read_samples(self, user_id: str, due: Sequence[tuple[int, int]], *, last: int) -> list[FoldedSequence]:
+        """What `read` gives for each (until, since) of one user, who is read once for all of them."""
+        with self._db.decoding():
+            reader = self._reader(user_id)
+            return [reader.read(until=until, last=last, since=since) for until, since in due]
 
     def updates(self, user_id: str, *, until: int | None = None) -> list[Update]:
         """What was told of a user's features as of position `until`, in order of time."""
@@ -200,16 +205,9 @@ class SequenceStore:
         """Flush and close the database; a second call does nothing."""
         self._db.close()
 
-    def _read(self, user_id: str, until: int, last: int | None, since: int | None) -> FoldedSequence:
+    def _reader(self, user_id: str) -> UserReader:
         value = self._db.get(user_key(user_id))
-        state = UserState() if value is None else decode_user(value)
-        generation = state.generation_at(until)
-        if generation is None:
-            raise StateError(
-                f"the sequence of {user_id!r} as of position {until} is no longer kept: "
-                f"read it as of {state.generation} or later"
-            )
-        return self._reading.read(user_id, state, generation, until, last, since)
+        return UserReader(self._reading, user_id, UserState() if value is None else decode_user(value))
 
     def _write(self, changes: list[Change], last: int) -> Applied:
         chunk = Chunk(self._rooms, self.epoch, changes, self._log.watermark_ms)

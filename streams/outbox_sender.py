@@ -31,7 +31,7 @@ from streams.dead_letters import dead_letter_headers
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.samples import Sample, encode_sample
-from streams.sampling import build_sample
+from streams.sampling import build_samples
 from streams.topics import TopicSettings
 from streams.worker_metrics import WorkerMetrics
 
@@ -116,11 +116,15 @@ class OutboxSender:
         return len(filled)
 
     async def _samples(self, items: Sequence[tuple[OutboxKey, Outgoing]]) -> dict[OutboxKey, Sample]:
-        samples = {}
+        by_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
         for key, item in items:
             if isinstance(item, SampleRef):
-                samples[key] = build_sample(self._store, key, item, self._sample_events)
-                await asyncio.sleep(0)  # chunks that wait go first: what is fresh is seen before it is learned
+                by_user.setdefault(item.user_id, []).append((key, item))
+        samples: dict[OutboxKey, Sample] = {}
+        for due in by_user.values():
+            built = build_samples(self._store, due, self._sample_events)
+            samples.update((key, sample) for (key, _), sample in zip(due, built, strict=True))
+            await asyncio.sleep(0)  # chunks that wait go first: what is fresh is seen before it is learned
         return samples
 
     def _fill(

@@ -22,7 +22,7 @@ from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.decoding import ChangeDecoder
 from streams.samples import encode_sample
-from streams.sampling import build_sample
+from streams.sampling import build_samples
 
 CHUNK = 2_000
 """Records applied at once, as the worker does."""
@@ -122,7 +122,7 @@ class FilledStore:
             for key, item in items:
                 assert isinstance(item, SampleRef)
                 if build:
-                    encode_sample(build_sample(self.store, key, item, CONTEXT))
+                    encode_sample(build_samples(self.store, [(key, item)], CONTEXT)[0])
             self.store.acknowledge([key for key, _ in items])
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from storage.changes import Change
-from storage.checkpoints import Checkpoints
-from storage.database import Database
+from storage.checkpoints import CheckpointName, Checkpoints, read_log_state
+from storage.database import Database, new_batch
 from storage.errors import StateError
+from storage.keys import LOG
 from storage.sequence_store import SequenceStore
 from tests.storage.plain import StoreFactory, make_changes, summaries
 from tests.storage.records import acted
@@ -242,3 +243,38 @@ def test_where_links_are_not_possible_files_are_copied(
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     assert store_factory().applied == 3
+
+
+def test_a_checkpoint_is_known_by_its_folders_name(store_factory: StoreFactory, tmp_path: Path) -> None:
+    """What is shipped and restored is chosen by what names say."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", partition=0, keep=2)
+    assert (checkpoints.applied("t1"), checkpoints.made("t1")) == (-1, None)
+    store = store_factory(topic_id="t1")
+    apply_to(store, 5)
+    place = store.checkpoint()
+    assert CheckpointName.of(place) == (0, "t1", 5)
+    assert (checkpoints.applied("t1"), checkpoints.applied("other")) == (5, -1)
+    assert (checkpoints.made("t1"), checkpoints.made("other")) == (place.stat().st_mtime, None)
+    with pytest.raises(ValueError, match="place must be a checkpoint, got .*p0"):
+        CheckpointName.of(tmp_path / "p0")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(None, "has no header"), (b"\xc1", "cannot be decoded: .*; delete this folder"), (b"\x90", "cannot be decoded")],
+)
+def test_a_folder_that_does_not_say_how_far_it_goes_is_refused(
+    tmp_path: Path, value: bytes | None, message: str
+) -> None:
+    """A checkpoint is named by what it holds; one that does not say it must not be named by a guess."""
+    database = Database(tmp_path / "db")
+    batch = new_batch()
+    batch.put(b"other", b"")
+    if value is not None:
+        batch.put(LOG, value)
+    database.write(batch)
+    database.close()
+    with pytest.raises(StateError, match=message):
+        read_log_state(tmp_path / "db")
+    with pytest.raises(StateError, match="cannot be read"):
+        read_log_state(tmp_path / "absent")

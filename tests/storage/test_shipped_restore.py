@@ -234,3 +234,18 @@ def test_a_restore_that_dies_at_any_step_is_begun_again(
     assert store_factory().applied == 20 + AHEAD_RECORDS
     assert not list(tmp_path.glob("*.old"))
     assert not list((tmp_path / "checkpoints").glob("*.fetched"))
+
+
+def test_what_a_restore_that_was_killed_left_goes_with_the_next(
+    store_factory: StoreFactory, shipping: CheckpointShipping, bring: Bring, tmp_path: Path
+) -> None:
+    """A database that was moved aside, or half of a download, would lie there for ever."""
+    ship(store_factory, shipping, 5)
+    leftovers = [tmp_path / "p0.99.old", tmp_path / "checkpoints" / "p0.99.fetched"]
+    others = [tmp_path / "p1.99.old", tmp_path / "checkpoints" / "p1.99.fetched"]
+    for folder in (*leftovers, *others):
+        folder.mkdir(parents=True)
+        (folder / "000001.sst").write_bytes(b"half")
+    assert bring() is not None
+    assert not any(folder.exists() for folder in leftovers)
+    assert all(folder.exists() for folder in others)

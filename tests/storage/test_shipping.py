@@ -283,3 +283,19 @@ def test_a_topic_that_is_no_topic_is_refused(tmp_path: Path, topic: str) -> None
     """It becomes a folder's name."""
     with pytest.raises(ValueError, match="topic must be the name of a Kafka topic"):
         CheckpointShipping(str(tmp_path), topic=topic, keep=2)
+
+
+def test_a_shippers_name_that_is_damaged_is_made_anew(store_factory: StoreFactory, tmp_path: Path) -> None:
+    """It is part of paths in the object store: what a torn write left must not become one."""
+    store = store_factory()
+    fill(store, 5)
+    shipping = shipping_to(tmp_path / "shipped")
+    shipping.ship(store.checkpoint())
+    (named_in,) = tmp_path.rglob("p0.shipper")
+    for damaged in (b"", b"0123", b"../../../../etc/", b"\xff" * 16):
+        named_in.write_bytes(damaged)
+        fill(store, store.applied + 1)
+        shipping_to(tmp_path / "shipped").ship(store.checkpoint())
+        assert len(named_in.read_text()) == 16
+    found = shipping.newest_first(0, "t1")
+    assert len({each.shipper for each in found}) == len(found) == 5

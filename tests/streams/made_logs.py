@@ -16,7 +16,7 @@ from storage.store_settings import StoreSettings
 from streams.events import Action, Event, Impression, Tick, UserUpdate
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
 from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample, segments_of
-from streams.sampling import build_sample
+from streams.sampling import build_samples
 
 ACTIONS = ("like", "dislike", "rate")
 USERS = ("ada", "ada", "ada", "böb", "bob")
@@ -189,7 +189,7 @@ def send(store: SequenceStore, last: int) -> list[Sample]:
     for key, item in store.outbox(10_000):
         assert isinstance(item, SampleRef)
         items.append((key, item))
-    samples = [build_sample(store, key, ref, last) for key, ref in items]
+    samples = [build_samples(store, [(key, ref)], last)[0] for key, ref in items]
     store.acknowledge(key for key, _ in items)
     return samples
 
