@@ -33,6 +33,7 @@ from streams.log_retention import RetentionWatch, check_retention, retention_sec
 from streams.outbox_sender import OutboxSender, outbox_producer
 from streams.partitions import Partitions
 from streams.quiet import limit_aiokafka_logs
+from streams.static_member import StaticMember
 from streams.topics import TopicSettings, describe_topic
 from streams.views import Views
 from streams.watchdog import Watchdog
@@ -78,6 +79,7 @@ class Worker:
             new_sender=self._new_sender,
             ending=self.ending,
         )
+        self._member = StaticMember(kafka, worker.instance_id)
         self._decoder = ChangeDecoder(store.actions)
         self._producer: AIOKafkaProducer = outbox_producer(kafka)
         self.app = self._new_app(store)
@@ -126,6 +128,7 @@ class Worker:
             web_port=self.settings.web_port,
             web_metrics_enabled=True,
         )
+        app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
         setup_prometheus_sensors(app, registry=self.metrics.registry, name_prefix="faust")
         Views(app, self.partitions, self.metrics).install()
@@ -149,7 +152,15 @@ class Worker:
             except Exception as error:
                 exit_now(f"offsets {chunk.start} to {chunk.last} of partition {chunk.partition}", error)
 
+    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+        self._member.joined(self.consumer.member_id())
+
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        try:
+            await self._member.check(self.consumer.member_id())
+        except SetupError as error:
+            self.consumer.drop_instance_id()
+            self.ending.fail(error)
         await self.partitions.checkpoint(REVOKED_SECONDS)
 
     async def _checkpoints(self) -> None:
