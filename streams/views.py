@@ -8,6 +8,8 @@ from faust.types import TP
 
 from storage.sequence_store import SequenceStore
 from streams.chunks import ChunkConsumer
+from streams.owners import Owners, OwnerUnavailableError
+from streams.ownership import FORWARDED, NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 from streams.partitions import Partitions
 from streams.worker_metrics import WorkerMetrics
@@ -42,12 +44,18 @@ class Views:
         self._app = app
         self._partitions = partitions
         self._metrics = metrics
+        self._owners = Owners(app, partitions.topic)
 
     def install(self) -> None:
-        """Add the views to the app: `GET /sequence?user_id=ID&last=N` and `GET /state`."""
+        """Add the views to the app: `GET /sequence?user_id=ID&last=N` and `GET /state`.
+
+        A request for a user of whom another worker holds the partition is answered by that one, through this one.
+        """
 
         async def sequence(view: web.View, request: web.Request) -> web.Response:
             status, answer = self.sequence(request.query.get("user_id", ""), request.query.get("last"))
+            if status == NOT_THE_OWNER and FORWARDED not in request.headers:
+                return await self._forwarded(view, request, answer)
             return view.json(answer, status=status)
 
         async def state(view: web.View, request: web.Request) -> web.Response:
@@ -66,8 +74,18 @@ class Views:
         store = self._partitions.stores.get(partition)
         if store is None:
             error = f"partition {partition} of this user is not held by this worker: ask another one"
-            return 421, {"error": error, "partition": partition}
+            return NOT_THE_OWNER, {"error": error, "partition": partition}
         return 200, sequence_columns(store, user_id, None if last is None else int(last))
+
+    async def _forwarded(self, view: web.View, request: web.Request, answer: dict[str, Any]) -> web.Response:
+        owner = self._owners.url_of(answer["partition"])
+        if owner is None:
+            return view.json(answer, status=NOT_THE_OWNER)
+        try:
+            status, body = await self._owners.ask(owner, "/sequence", request.query)
+        except OwnerUnavailableError as error:
+            return view.json({**answer, "error": str(error)}, status=503)
+        return view.bytes(body, content_type="application/json", status=status, headers={OWNER: owner})
 
     def state(self) -> dict[str, Any]:
         """How far each partition is, and what was counted since the worker started."""

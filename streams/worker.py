@@ -33,6 +33,7 @@ from streams.log_retention import RetentionWatch, check_retention, retention_sec
 from streams.outbox_sender import OutboxSender, outbox_producer
 from streams.partitions import Partitions
 from streams.quiet import limit_aiokafka_logs
+from streams.standby import stand_by
 from streams.static_member import StaticMember
 from streams.topics import TopicSettings, describe_topic
 from streams.views import Views
@@ -126,6 +127,7 @@ class Worker:
             web_bind=self.settings.web_host,
             web_host=self.settings.web_host,
             web_port=self.settings.web_port,
+            canonical_url=self.settings.url,
             web_metrics_enabled=True,
         )
         app.on_partitions_assigned.connect(self._on_assigned)
@@ -189,8 +191,12 @@ class Worker:
 
 
 async def _run(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings) -> int:
-    running = Worker(kafka, topics, store, worker)
     limit_aiokafka_logs()
+    if worker.standby:
+        if not await stand_by(kafka, topics, store, worker):
+            return 0
+        logger.warning("the standby takes over")
+    running = Worker(kafka, topics, store, worker)
     end_on_signals(running.ending)
     return await running.run()
 

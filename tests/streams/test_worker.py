@@ -17,6 +17,7 @@ from streams.broken import broken_records
 from streams.dead_letters import list_dead_letters
 from streams.events import Action, Event, Impression, Tick, UserUpdate, decode_event
 from streams.kafka_settings import KafkaSettings
+from streams.ownership import OWNER
 from streams.plain_fold import FoldRules, PlainUser
 from streams.plain_log import read_topic
 from streams.producer import EventProducer
@@ -212,10 +213,10 @@ def test_two_workers_share_the_partitions(broker: Broker, tmp_path: Path) -> Non
                 lambda: sum(p["applied"] + 1 for w in both for p in w.state().get("partitions", {}).values()) == 600,
             )
             users, positions = plain_state(kafka, topics, store)
-            owners = Counter(
-                tuple(worker.get("/sequence", user_id=user_id).status_code for worker in both) for user_id in users
-            )
-            assert owners.keys() == {(200, 421), (421, 200)}
+            answers = [[worker.get("/sequence", user_id=user_id) for worker in both] for user_id in users]
+            assert all(left.json() == right.json() for left, right in answers)
+            owners = {tuple(answer.headers.get(OWNER) for answer in pair) for pair in answers}
+            assert owners == {(None, first.url), (second.url, None)}
         wait_until("first holds all again", lambda: first.settled(600), 90)
         assert_sequences(first, users)
     assert_ranges(read_samples(kafka, topics), users, positions)

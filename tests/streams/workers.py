@@ -28,9 +28,9 @@ class Views:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
-    def get(self, path: str, **query: Any) -> httpx.Response:
+    def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> httpx.Response:
         """Answer to one request."""
-        return httpx.get(f"{self.url}{path}", params=query, timeout=10)
+        return httpx.get(f"{self.url}{path}", params=query, headers=headers, timeout=10)
 
     def state(self) -> dict[str, Any]:
         """The worker's state; empty while it does not answer."""
