@@ -22,6 +22,8 @@ from tests.streams.workers import WorkerProcess
 NUM_PARTITIONS = 4
 SETTLED_SECONDS = 120.0
 QUIET_SECONDS = 1.0
+EXPLAINED = 2
+"""Exit status of a worker that says what is wrong and what to do."""
 
 
 class FaultyWorker(WorkerProcess):
@@ -119,22 +121,30 @@ class Cluster:
         self.workers[name].process.send_signal(signal.SIGCONT)
         self.frozen.discard(name)
 
+    @property
+    def may_wipe(self) -> bool:
+        """Whether no other member can open a dead one's databases at this moment."""
+        return self._static or not self.shared
+
     def wipe(self, name: str, *, checkpoints: bool = False) -> None:
         """Delete the databases that no process holds; with the checkpoints, if so said, as a new machine would."""
         if checkpoints:
             assert not self.shared, "others hold databases in it"
             shutil.rmtree(self.folder(name), ignore_errors=True)
-        assert self._static, "another member may open one of them now"
+        assert self.may_wipe, "another member may open one of them now"
         held = self.partitions() if self.shared else {}
         for database in self.folder(name).glob("p[0-9]*"):
             if int(database.name.partition(".")[0][1:]) not in held:
                 shutil.rmtree(database)
 
     def tend(self) -> None:
-        """Start workers again that ended with the status which asks for that."""
+        """Start workers again that ended with the status which asks for that; fail where one ended otherwise."""
         for name, worker in list(self.workers.items()):
-            if worker.process.poll() == EXIT_FAULT:
-                self.ended(name)
+            if worker.process.poll() is not None:
+                status, said = self.ended(name), self.log(name)
+                # One that shares its folder with a frozen worker gives up after a while.
+                restarts = status == EXIT_FAULT or (status == EXPLAINED and "is in use by another process" in said)
+                assert restarts, f"{name} ended with status {status}: {said}"
                 self.start(name)
 
     def partitions(self) -> dict[int, dict[str, Any]]:
