@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_leg(broker: Broker, seed: int, leg: int, num_rounds: int) -> list[dict[str, Any]]:
     """Lines of its rounds, and the last with the verdict: `findings`, or what went wrong in `error`."""
     choose = random.Random(f"{seed} {leg}")
-    kind = {
+    kind: dict[str, Any] = {
         "static": choose.random() < 0.6,
         "shared": choose.random() < 0.5,
         "checkpoint_seconds": choose.choice([0.3, 2]),
