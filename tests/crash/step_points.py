@@ -51,6 +51,12 @@ def all_step_points() -> list[str]:
     return [point for file in files for point in step_points(file)]
 
 
+def point_named(function: str, number: int) -> str:
+    """The one point of a function whose name ends so."""
+    (point,) = [point for point in all_step_points() if point.endswith(f"{function}:{number}")]
+    return point
+
+
 def die_at(point: str, hit: int = 1) -> None:
     """Kill this process when it reaches the point for the `hit`-th time; call it before the product is imported."""
     loaded = [name for name in sys.modules if name.partition(".")[0] in PACKAGES]
