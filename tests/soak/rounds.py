@@ -8,11 +8,10 @@ from typing import Any, TypeAlias
 
 from tests.brokers import Broker
 from tests.crash.cluster import Cluster
-from tests.crash.step_points import all_step_points
+from tests.crash.step_points import worker_points
 
 NAMES = ("w1", "w2", "w3")
-OF_LEARNER = "storage/snapshot_store.py"
-POINTS = [point for point in all_step_points() if not point.startswith(OF_LEARNER)]
+POINTS = worker_points()
 POINT_SECONDS = 20.0
 """A point that is not reached for so long is not reached in this round; the worker is killed where it is."""
 
@@ -46,8 +45,7 @@ def kill_at_point(cluster: Cluster, broker: Broker, choose: random.Random) -> De
     """kill -9 at a numbered step."""
     name, point, hit = choose.choice(NAMES), choose.choice(POINTS), choose.choice([1, 1, 2, 7])
     cluster.end(name, signal.SIGKILL)
-    if ":Checkpoints.restore:" in point and cluster.may_wipe:
-        cluster.wipe(name)
+    cluster.prepare(name, point)
     cluster.start(name, point=point, hit=hit)
     deadline = time.monotonic() + POINT_SECONDS
     while cluster.workers[name].process.poll() is None and time.monotonic() < deadline:
