@@ -64,7 +64,7 @@ class Target(NamedTuple):
 def targets() -> list[Target]:
     """All decoders of records from outside."""
     events = [encode_event(event, "json") for event in EVENTS] + [encode_event(event, "msgpack") for event in EVENTS]
-    events += [value for _, value, _ in broken_records(NOW_MS, 13)]
+    events += [value for _, value, _ in broken_records(NOW_MS, 14)]
     items = [encode_item(Item(item_id="50", title="Star Wars", categories=("a", "b"), ts_ms=5)), b'{"item_id":"50"}']
     return [
         Target("events", events, _take_event),
