@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo install test check coverage wheel bench-streams bench-store bench-restore bench-memory clean
+.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,15 @@ coverage: install  ## Run the tests of streams and storage with coverage
 	@$(BIN)/python -m coverage run -m pytest tests/storage tests/streams tests/crash $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
+
+fuzz: install  ## Feed what decodes records from outside with rubbish (ARGS="--examples N --seed N")
+	@$(BIN)/python -m tests.streams.fuzz_decoders $(ARGS)
+
+crash-streams: install  ## Run the whole crash matrix on an Apache Kafka in KAFKA_HOME (an hour)
+	@CI=true $(BIN)/python -m pytest tests/crash -m "matrix or not matrix" $(ARGS)
+
+soak-streams: install  ## Run 100 rounds of random faults on an Apache Kafka in KAFKA_HOME (ARGS="--rounds N --seed N --file FILE")
+	@$(BIN)/python -m tests.soak.soak_streams $(ARGS)
 
 bench-streams: install  ## Hold the stream worker against its peers on an Apache Kafka in KAFKA_HOME (ARGS="--json FILE")
 	@$(BIN)/headwater bench streams $(ARGS)

@@ -4,9 +4,11 @@ import json as json_module
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from msgspec import structs
 from rich.console import Console
 
 from deploy.cli_app import (
@@ -125,6 +127,34 @@ def replay(
     )
 
 
+@app.command(name="import")
+def import_(
+    *,
+    data: Data = "ml-100k",
+    columns: Columns = "",
+    items: Items = None,
+    limit: Annotated[int | None, Parameter(help="Send only so many rows.")] = None,
+    encoding: Annotated[Literal["json", "msgpack"], Parameter(help="How events are written.")] = "json",
+    cache: Path = Path(".headwater/cache"),
+    data_folder: Folder = None,
+    json: JsonFile = None,
+    kafka: KafkaSettings = KafkaSettings(),  # noqa: B008 - frozen
+    topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Send a data set as events, in time order, as fast as the brokers take it; twice is as good as once."""
+    from streams.datasets import load_dataset
+    from streams.importing import import_dataset
+
+    log_to_stderr()
+    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), items=items, say=say)
+    began = perf_counter()
+    counts = import_dataset(dataset.head(limit), kafka, topics, encoding)
+    seconds = perf_counter() - began
+    write_json(json, {**structs.asdict(counts), "seconds": round(seconds, 3)})
+    say(f"{counts.delivered} events delivered in {seconds:.1f} s, {counts.delivered / seconds:,.0f} a second")
+    return 0
+
+
 @app.command
 def verify(
     *,
@@ -162,6 +192,34 @@ def dlq_ls(
 
     Console().print(dead_letter_table(list_dead_letters(kafka, topics, limit)))
     return 0
+
+
+@dlq_app.command(name="replay")
+def dlq_replay(
+    *,
+    cause: Annotated[tuple[str, ...], Parameter(help="Only those refused for this; may be repeated.")] = (),
+    topic: Annotated[str | None, Parameter(help="Only those of this topic.")] = None,
+    partition: Annotated[int | None, Parameter(help="Only those of this partition.")] = None,
+    offset: Annotated[int | None, Parameter(help="Only the one of this offset; needs --partition.")] = None,
+    limit: Annotated[int | None, Parameter(help="At most so many.")] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Say what would be sent, and send nothing.")] = False,
+    json: JsonFile = None,
+    kafka: KafkaSettings = KafkaSettings(),  # noqa: B008 - frozen
+    topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
+    store: StoreSettings = StoreSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Send refused records again, keyed by user, once what made them invalid is mended; twice is as good as once.
+
+    Exit code 0 where all that were chosen can be sent, 1 where any cannot.
+    """
+    from deploy.pages import replayed_table
+    from streams.dead_letter_replay import LetterFilter, replay_dead_letters
+
+    chosen = LetterFilter(causes=cause, topic=topic, partition=partition, offset=offset, limit=limit)
+    replayed = replay_dead_letters(kafka, topics, store.actions, chosen, dry_run=dry_run)
+    write_json(json, [structs.asdict(letter) for letter in replayed])
+    Console().print(replayed_table(replayed, dry_run=dry_run))
+    return 0 if all(letter.result == "sent" for letter in replayed) else 1
 
 
 @app.command

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from streams.dead_letter_replay import ReplayedLetter
 from streams.dead_letters import DeadLetterRecord
 
 
@@ -30,4 +31,17 @@ def dead_letter_table(letters: Sequence[DeadLetterRecord]) -> Table:
     for letter in letters:
         place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
         table.add_row(letter.cause, place, str(letter.size), letter.sha256[:8], Text(letter.message))
+    return table
+
+
+def replayed_table(replayed: Sequence[ReplayedLetter], *, dry_run: bool) -> Table:
+    """What became of dead letters that were sent again, or would become of them."""
+    num_sent = sum(letter.result == "sent" for letter in replayed)
+    title = f"{num_sent} of {len(replayed)} {'would be sent' if dry_run else 'sent again'}"
+    table = Table("result", "record", "was", "message", title=title)
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    for letter in replayed:
+        place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
+        table.add_row(letter.result, place, letter.cause, Text(letter.message))
     return table

@@ -11,12 +11,11 @@ import numpy as np
 
 from model.sequence import UserSequence
 from storage.errors import HeadwaterError
+from streams.ownership import NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 
 RETRY_SECONDS = 0.1
 """Pause before the owner is looked for again: partitions move between workers for a moment at a time."""
-NOT_THE_OWNER = 421
-"""HTTP status of a worker that does not own the user's partition."""
 
 
 _Decoded = TypeVar("_Decoded")
@@ -88,6 +87,7 @@ class SequenceClient:
         self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport, trust_env=False)
         self._num_partitions = 0
         self._owners: dict[int, str] = {}
+        self._answering: list[str] = []
         self._problems: dict[str, str] = {}
         self._looking = asyncio.Lock()
         self._looked_at = -math.inf
@@ -108,6 +108,9 @@ class SequenceClient:
                         return columns
                     await self._look_for_owners(asked_at)
                     if self._owner(user_id) in (None, owner):
+                        columns = await self._ask_through_others(user_id, last)
+                        if columns is not None:
+                            return columns
                         await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError as error:
             raise SequenceUnavailableError(self._why(user_id)) from error
@@ -124,10 +127,22 @@ class SequenceClient:
         if answer is None:
             return None
         if answer.status_code == httpx.codes.OK:
-            return _decoded(_columns_decoder, answer)
+            columns = _decoded(_columns_decoder, answer)
+            owner = answer.headers.get(OWNER)
+            if owner in self.worker_urls:
+                self._owners[columns.partition] = owner
+            return columns
         self._problems[url] = f"answered {answer.status_code}"
         if answer.status_code != NOT_THE_OWNER and answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
             raise SequenceUnavailableError(f"worker {url} answered {answer.status_code}: {answer.text[:200]}")
+        return None
+
+    async def _ask_through_others(self, user_id: str, last: int | None) -> SequenceColumns | None:
+        """The answer of an owner that is no address of ours, or behind one shared by several, through a worker."""
+        for url in self._answering:
+            columns = await self._ask(url, user_id, last)
+            if columns is not None:
+                return columns
         return None
 
     async def _look_for_owners(self, asked_at: float) -> None:
@@ -138,6 +153,7 @@ class SequenceClient:
             started_at = time.monotonic()
             states = await asyncio.gather(*(self._state(url) for url in self.worker_urls))
             self._owners = {}
+            self._answering = [url for url, state in zip(self.worker_urls, states, strict=True) if state is not None]
             for url, state in zip(self.worker_urls, states, strict=True):
                 if state is not None:
                     self._num_partitions = state.num_partitions

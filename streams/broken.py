@@ -35,6 +35,7 @@ def _kinds(now_ms: int) -> list[BrokenRecord]:
         (key, _action(now_ms, ts_ms=now_ms + 2 * 3_600_000), "future_time"),
         (key, _action(now_ms, value=float("nan")), "not_finite"),
         (b"", _action(now_ms), "empty_key"),
+        (key, b"\x87\xa4type\xa6action", "malformed_msgpack"),
         (key, _action(now_ms, item_id="y" * 900 * 1024), "too_large"),
     ]
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # aiokafk
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
 
 from storage.errors import SetupError
-from streams.events import MAX_EVENT_BYTES, Encoding, Event, InvalidEventError, Tick, check_event, encode_event
+from streams.events import Encoding, Event, InvalidEventError, Tick, checked_value
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.partitioning import partitions_of
@@ -47,7 +47,6 @@ def bulk_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
         **client_options(kafka),
         acks="all",
         max_batch_size=BATCH_BYTES,
-        max_request_size=4 * MAX_EVENT_BYTES,
         request_timeout_ms=int(DELIVERY_SECONDS * 1000),
     )
 
@@ -151,11 +150,7 @@ def bulk_records(events: Sequence[Event], num_partitions: int, encoding: Encodin
     """The events' records, keyed and placed by user; raises `InvalidEventError` for what a worker would refuse."""
     keys = [_user_of(event) for event in events]
     for event, key, partition in zip(events, keys, partitions_of(keys, num_partitions), strict=True):
-        check_event(event)
-        value = encode_event(event, encoding)
-        if len(value) > MAX_EVENT_BYTES:
-            raise InvalidEventError("too_large", f"an event must be at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
-        yield BulkRecord(partition, key, value)
+        yield BulkRecord(partition, key, checked_value(event, encoding))
 
 
 def _user_of(event: Event) -> bytes:

@@ -15,6 +15,7 @@ from streams.chunks import ChunkConsumer, ChunkTransport, LogPositions
 from streams.credentials import faust_credentials
 from streams.faults import Ending, exit_now
 from streams.kafka_settings import KafkaSettings
+from streams.static_member import MovableAssignor
 
 MAX_CHUNK_RECORDS = 10_000
 """Most records of a chunk: a fetch of small ones whole, as the store groups them by user."""
@@ -66,6 +67,7 @@ def chunk_app(
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
+        PartitionAssignor=MovableAssignor,
         **options,
     )
     app.transport = ChunkTransport(app.conf.broker_consumer, app, positions)

@@ -158,6 +158,17 @@ class ChunkConsumer(driver.Consumer):
         coordination: asyncio.Task[None] = consumer._coordinator._coordination_task  # noqa: SLF001 - as above
         return not coordination.done()
 
+    def member_id(self) -> str:
+        """Id under which the group knows this consumer; empty where it does not."""
+        consumer = self._thread._consumer  # noqa: SLF001 - as in `in_group`
+        return "" if consumer is None else consumer._coordinator.member_id or ""  # noqa: SLF001 - as above
+
+    def drop_instance_id(self) -> None:
+        """Be in the group without a name from now on, so that joining again takes no other's place."""
+        consumer = self._thread._consumer  # noqa: SLF001 - as in `in_group`
+        if consumer is not None:
+            consumer._coordinator._group_instance_id = None  # noqa: SLF001 - as above
+
     async def getmany(
         self,
         timeout: float,  # noqa: ASYNC109 - Faust's signature

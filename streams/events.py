@@ -146,6 +146,20 @@ def encoding_of(value: bytes) -> Encoding:
     return "msgpack" if value[0] in _MSGPACK_MAPS else "json"
 
 
+def checked_value(event: Event, encoding: Encoding = "json") -> bytes:
+    """The event's value in Kafka; raises `InvalidEventError` for what a worker would refuse."""
+    check_event(event)
+    return sized_value(event, encoding)
+
+
+def sized_value(event: Event, encoding: Encoding) -> bytes:
+    """As `checked_value`, of an event that a worker would not refuse but for its size."""
+    value = encode_event(event, encoding)
+    if len(value) > MAX_EVENT_BYTES:
+        raise InvalidEventError("too_large", f"an event must be at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
+    return value
+
+
 def check_event(event: Event) -> None:
     """Raise `InvalidEventError` for what a worker would refuse of an event made in this process."""
     _check_version(event.v)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from storage.entries import pack_position
 from storage.manifest import SampleMark
-from streams.events import Action, Impression, InvalidEventError, decode_event
+from streams.events import Action, Impression, InvalidEventError, Tick, decode_event
 from streams.kafka_settings import KafkaSettings
 from streams.plain_fold import FoldRules, PlainDue, PlainPartition, PlainUser
 from streams.plain_log import first_offsets, read_range, read_topic
@@ -39,7 +39,7 @@ class ExpectedState:
     taken: dict[str, list[Taken]] = field(default_factory=dict)
     """The stored records of each user, of partitions of which only a later part is in the log."""
     events: int = 0
-    """Valid records."""
+    """Valid records but ticks."""
     impressions: int = 0
 
     def apply(self, record: Any, epoch: int) -> list[PlainDue]:
@@ -53,7 +53,7 @@ class ExpectedState:
         except InvalidEventError as error:
             self.refused[number, record.offset] = error.cause
             return []
-        self.events += 1
+        self.events += not isinstance(event, Tick)
         self.impressions += isinstance(event, Impression)
         position = pack_position(epoch, record.offset)
         known = partition.users.get(getattr(event, "user_id", ""), PlainUser()).num_records

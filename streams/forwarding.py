@@ -2,7 +2,7 @@
 
 import msgspec
 
-from streams.events import MAX_EVENT_BYTES, Encoding, Event, InvalidEventError, Tick, encode_event
+from streams.events import Encoding, Event, InvalidEventError, Tick, sized_value
 
 ORIGIN = "headwater.origin"
 """Header that says where a forwarded record came from: topic, partition and offset."""
@@ -20,9 +20,4 @@ def forwarded(event: Event, *, event_id: str, encoding: Encoding) -> tuple[bytes
         raise InvalidEventError("unknown_type", "a tick is of one partition and cannot be forwarded")
     if event.event_id is None:
         event = msgspec.structs.replace(event, event_id=event_id)
-    value = encode_event(event, encoding)
-    if len(value) > MAX_EVENT_BYTES:
-        raise InvalidEventError(
-            "too_large", f"an event with its id must be at most {MAX_EVENT_BYTES} bytes, got {len(value)}"
-        )
-    return event.user_id.encode(), value
+    return event.user_id.encode(), sized_value(event, encoding)

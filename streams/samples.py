@@ -91,7 +91,7 @@ def decode_sample(value: bytes | None) -> Sample:
     """Read a sample; raises `msgspec.DecodeError` for anything else."""
     try:
         sample = _decoder.decode(value or b"")
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
     if sample.v != SAMPLE_VERSION:
         raise msgspec.ValidationError(f"v must be {SAMPLE_VERSION}, got {sample.v}: upgrade workers and learner alike")

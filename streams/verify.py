@@ -28,7 +28,7 @@ class VerifyReport:
 
     users: int = 0
     events: int = 0
-    """Valid records of the log."""
+    """Valid records of the log but ticks."""
     impressions: int = 0
     """Impressions among them."""
     missing: int = 0

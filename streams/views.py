@@ -10,6 +10,8 @@ from storage.errors import StateError
 from storage.keys import MAX_POSITION
 from storage.sequence_store import SequenceStore
 from streams.chunks import ChunkConsumer
+from streams.owners import Owners, OwnerUnavailableError
+from streams.ownership import FORWARDED, NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 from streams.partitions import Partitions
 from streams.worker_metrics import WorkerMetrics
@@ -55,13 +57,19 @@ class Views:
         self._app = app
         self._partitions = partitions
         self._metrics = metrics
+        self._owners = Owners(app, partitions.topic)
 
     def install(self) -> None:
-        """Add the views to the app: `GET /sequence?user_id=ID&last=N&until=POSITION` and `GET /state`."""
+        """Add the views to the app: `GET /sequence?user_id=ID&last=N&until=POSITION` and `GET /state`.
+
+        A request for a user of whom another worker holds the partition is answered by that one, through this one.
+        """
 
         async def sequence(view: web.View, request: web.Request) -> web.Response:
             query = request.query
             status, answer = self.sequence(query.get("user_id", ""), query.get("last"), query.get("until"))
+            if status == NOT_THE_OWNER and FORWARDED not in request.headers:
+                return await self._forwarded(view, request, answer)
             return view.json(answer, status=status)
 
         async def state(view: web.View, request: web.Request) -> web.Response:
@@ -82,7 +90,7 @@ class Views:
         store = self._partitions.stores.get(partition)
         if store is None:
             error = f"partition {partition} of this user is not held by this worker: ask another one"
-            return 421, {"error": error, "partition": partition}
+            return NOT_THE_OWNER, {"error": error, "partition": partition}
         try:
             columns = sequence_columns(
                 store, user_id, None if last is None else int(last), None if until is None else int(until)
@@ -90,6 +98,16 @@ class Views:
         except StateError as error:
             return 410, {"error": str(error)}
         return 200, columns
+
+    async def _forwarded(self, view: web.View, request: web.Request, answer: dict[str, Any]) -> web.Response:
+        owner = self._owners.url_of(answer["partition"])
+        if owner is None:
+            return view.json(answer, status=NOT_THE_OWNER)
+        try:
+            status, body = await self._owners.ask(owner, "/sequence", request.query)
+        except OwnerUnavailableError as error:
+            return view.json({**answer, "error": str(error)}, status=503)
+        return view.bytes(body, content_type="application/json", status=status, headers={OWNER: owner})
 
     def state(self) -> dict[str, Any]:
         """How far each partition is, and what was counted since the worker started."""

@@ -33,6 +33,8 @@ from streams.log_retention import RetentionWatch, check_retention, retention_sec
 from streams.outbox_sender import OutboxSender, outbox_producer
 from streams.partitions import Partitions
 from streams.quiet import limit_aiokafka_logs
+from streams.standby import stand_by
+from streams.static_member import StaticMember
 from streams.ticks import Ticker
 from streams.topics import TopicSettings, describe_topic
 from streams.views import Views
@@ -79,6 +81,7 @@ class Worker:
             new_sender=self._new_sender,
             ending=self.ending,
         )
+        self._member = StaticMember(kafka, worker.instance_id)
         self._decoder = ChangeDecoder(store.actions)
         self._producer: AIOKafkaProducer = outbox_producer(kafka)
         self.app = self._new_app(store)
@@ -125,8 +128,10 @@ class Worker:
             web_bind=self.settings.web_host,
             web_host=self.settings.web_host,
             web_port=self.settings.web_port,
+            canonical_url=self.settings.url,
             web_metrics_enabled=True,
         )
+        app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
         setup_prometheus_sensors(app, registry=self.metrics.registry, name_prefix="faust")
         Views(app, self.partitions, self.metrics).install()
@@ -150,7 +155,15 @@ class Worker:
             except Exception as error:
                 exit_now(f"offsets {chunk.start} to {chunk.last} of partition {chunk.partition}", error)
 
+    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+        self._member.joined(self.consumer.member_id())
+
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        try:
+            await self._member.check(self.consumer.member_id())
+        except SetupError as error:
+            self.consumer.drop_instance_id()
+            self.ending.fail(error)
         await self.partitions.checkpoint(REVOKED_SECONDS)
 
     async def _checkpoints(self) -> None:
@@ -182,8 +195,12 @@ class Worker:
 
 
 async def _run(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings) -> int:
-    running = Worker(kafka, topics, store, worker)
     limit_aiokafka_logs()
+    if worker.standby:
+        if not await stand_by(kafka, topics, store, worker):
+            return 0
+        logger.warning("the standby takes over")
+    running = Worker(kafka, topics, store, worker)
     end_on_signals(running.ending)
     return await running.run()
 

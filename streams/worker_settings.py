@@ -1,5 +1,7 @@
 """Settings of the stream worker."""
 
+import re
+import socket
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,6 +15,8 @@ class WorkerSettings:
     """Address that its HTTP views listen on."""
     web_port: int = 6066
     """Port of its HTTP views."""
+    advertised_url: str = ""
+    """Where the other workers reach its HTTP views; empty: at web_host and web_port."""
     sample_events: int = 1_024
     """Events of context in a sample; those it is to teach are in it beyond that."""
     checkpoint_seconds: float = 60.0
@@ -29,9 +33,23 @@ class WorkerSettings:
     instance_id: str = ""
     """Name of this worker that stays over restarts, for static membership; another for each worker, or empty."""
 
+    standby: bool = False
+    """Whether to follow all partitions outside of the group until SIGUSR1, or missing members, say to take a place in
+    it; with a state folder of its own, and the instance_id of the worker whose place that is to be."""
+
+    @property
+    def url(self) -> str:
+        """Where the other workers reach its HTTP views."""
+        if self.advertised_url:
+            return self.advertised_url
+        anywhere = self.web_host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        return f"http://{socket.gethostname() if anywhere else self.web_host}:{self.web_port}"
+
     def __post_init__(self) -> None:
         if not 1 <= self.web_port <= 65535:
             raise ValueError(f"web_port must be 1 to 65535, got {self.web_port}")
+        if self.advertised_url and not re.fullmatch(r"https?://[^/?#]+", self.advertised_url):
+            raise ValueError(f"advertised_url must be like http://worker-1:6066, got {self.advertised_url!r}")
         if self.sample_events < 1:
             raise ValueError(f"sample_events must be >= 1, got {self.sample_events}")
         for name in ("checkpoint_seconds", "watchdog_seconds"):

@@ -160,9 +160,9 @@ class Runner:
         return sum(self._broker.ends(topics.samples, topics.num_partitions).values())
 
 
-def own_store(every: int) -> StoreSettings:
-    """Settings of Headwater's stores in these benchmarks, but for the folder."""
-    return StoreSettings(actions=ACTIONS, cap=CAP, sample_every=every, sample_exposures=1)
+def own_store(every: int, folder: Path = Path("state")) -> StoreSettings:
+    """Settings of Headwater's stores in these benchmarks."""
+    return StoreSettings(folder=folder, actions=ACTIONS, cap=CAP, sample_every=every, sample_exposures=1)
 
 
 def _figures(planned: Planned, run: Measured, broker_cpu: float) -> dict[str, Any]:

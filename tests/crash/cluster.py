@@ -22,6 +22,10 @@ from tests.streams.workers import WorkerProcess
 NUM_PARTITIONS = 4
 SETTLED_SECONDS = 120.0
 QUIET_SECONDS = 1.0
+OF_OLD_DATABASES = ("ShippedRestore.run:3", "ShippedRestore.run:4")
+"""Points that are reached where there is a database that a shipped checkpoint is ahead of."""
+EXPLAINED = 2
+"""Exit status of a worker that says what is wrong and what to do."""
 
 
 class FaultyWorker(WorkerProcess):
@@ -121,22 +125,48 @@ class Cluster:
         self.workers[name].process.send_signal(signal.SIGCONT)
         self.frozen.discard(name)
 
+    @property
+    def may_wipe(self) -> bool:
+        """Whether no other member can open a dead one's databases at this moment."""
+        return self._static or not self.shared
+
     def wipe(self, name: str, *, checkpoints: bool = False) -> None:
         """Delete the databases that no process holds; with the checkpoints, if so said, as a new machine would."""
         if checkpoints:
             assert not self.shared, "others hold databases in it"
             shutil.rmtree(self.folder(name), ignore_errors=True)
-        assert self._static, "another member may open one of them now"
+        assert self.may_wipe, "another member may open one of them now"
         held = self.partitions() if self.shared else {}
         for database in self.folder(name).glob("p[0-9]*"):
             if int(database.name.partition(".")[0][1:]) not in held:
                 shutil.rmtree(database)
 
+    def prepare(self, name: str, point: str) -> None:
+        """Bring a dead worker's disk into the condition in which its next start leads to the point."""
+        if not self.may_wipe:
+            return
+        if ":Checkpoints.restore:" in point:
+            self.wipe(name)
+        elif ":CheckpointShipping.fetch:" in point or ":ShippedRestore.run:" in point:
+            self.wipe(name, checkpoints=True)
+            if point.endswith(OF_OLD_DATABASES) and self._kept(name).exists():
+                shutil.copytree(self._kept(name), self.folder(name))
+
+    def keep(self, name: str) -> None:
+        """Keep a copy of a dead worker's databases, for `prepare` to bring back as old ones."""
+        shutil.copytree(self.folder(name), self._kept(name), ignore=shutil.ignore_patterns("checkpoints", "faust"))
+
+    def _kept(self, name: str) -> Path:
+        return self.store.folder.with_name(f"kept-{name}")
+
     def tend(self) -> None:
-        """Start workers again that ended with the status which asks for that."""
+        """Start workers again that ended with the status which asks for that; fail where one ended otherwise."""
         for name, worker in list(self.workers.items()):
-            if worker.process.poll() == EXIT_FAULT:
-                self.ended(name)
+            if worker.process.poll() is not None:
+                status, said = self.ended(name), self.log(name)
+                # One that shares its folder with a frozen worker gives up after a while.
+                restarts = status == EXIT_FAULT or (status == EXPLAINED and "is in use by another process" in said)
+                assert restarts, f"{name} ended with status {status}: {said}"
                 self.start(name)
 
     def partitions(self) -> dict[int, dict[str, Any]]:
@@ -159,6 +189,19 @@ class Cluster:
     def wait_held(self, seconds: float = SETTLED_SECONDS) -> None:
         """Wait until all partitions are held."""
         wait_until("all partitions are held", self._holds_all, seconds)
+
+    def wait_shipped(self) -> None:
+        """Wait until there is a shipped checkpoint of each partition that is newer than now."""
+        url, now = Path(str(self._settings["checkpoint_url"])), time.time()
+
+        def are_new() -> bool:
+            newest = [
+                max((path.stat().st_mtime for path in url.glob(f"*/p{number}/**/*.json")), default=0.0)
+                for number in range(NUM_PARTITIONS)
+            ]
+            return all(each > now for each in newest)
+
+        wait_until("new checkpoints are shipped", are_new, SETTLED_SECONDS)
 
     def wait_shared_by(self, num_workers: int) -> None:
         """Wait until so many workers hold all partitions between them, none of them without one."""

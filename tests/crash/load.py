@@ -123,8 +123,8 @@ class Load:
 
 
 def fill(kafka: KafkaSettings, topics: TopicSettings, *, seed: int, count: int, users: int = 60) -> None:
-    """Put so many visits into the log at once, their times a few milliseconds apart."""
-    producer, visits = new_producer(kafka), Visits(seed, users)
+    """Put so many visits into the log at once, in small batches, their times a few milliseconds apart."""
+    producer, visits = new_producer(kafka, **{"batch.num.messages": "8"}), Visits(seed, users)
     first_ms = int(time.time() * 1000) - FILL_MS * count
     for number in range(count):
         event = visits.next_event(first_ms + FILL_MS * number)

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("storage", "streams")
+OF_OTHERS = ("storage/snapshot_store.py", "streams/forwarder.py", "streams/standby.py")
+"""Files with protocols of other processes: learner, ingress, standby."""
 _REACHED = "_point_reached"
 _STEP = re.compile(r"(?P<indent> +)# Steps? (?P<first>\d+)(?: (?:and|to) (?P<last>\d+))?\.")
 
@@ -45,10 +47,17 @@ def step_points(file: Path) -> list[str]:
     return points
 
 
-def all_step_points() -> list[str]:
-    """Points of the packages that workers run."""
+def worker_points() -> list[str]:
+    """Points of everything that a worker runs."""
     files = [file for package in PACKAGES for file in sorted((ROOT / package).glob("*.py"))]
-    return [point for file in files for point in step_points(file)]
+    others = {ROOT / file for file in OF_OTHERS}
+    return [point for file in files if file not in others for point in step_points(file)]
+
+
+def point_named(function: str, number: int) -> str:
+    """The one point of a function whose name ends so."""
+    (point,) = [point for point in worker_points() if point.endswith(f"{function}:{number}")]
+    return point
 
 
 def die_at(point: str, hit: int = 1) -> None:

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Broker
-from tests.crash.cluster import NUM_PARTITIONS, Cluster
+from tests.crash.cluster import EXPLAINED, NUM_PARTITIONS, Cluster
 from tests.crash.load import Load
 
-EXPLAINED = 2
-"""Exit status of a worker that says what is wrong and what to do."""
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 

@@ -8,20 +8,23 @@ from streams.plain_log import read_topic
 from tests.brokers import Broker
 from tests.crash.cluster import Cluster
 from tests.crash.load import close_sessions, fill
+from tests.crash.step_points import point_named
 from tests.crash.test_log_faults import send_transaction
 
 KIB, MIB = {"fetch_bytes": 1024, "chunk_records": 7}, {"fetch_bytes": 1024 * 1024, "chunk_records": 2_000}
 NUM_EVENTS = 6_000
+DEATHS = [(point_named("_send_some", 3), 2), (point_named("Worker.apply", 1), 1), (point_named("_send_some", 2), 1)]
+"""Points at which the first, second and third worker die, and how often they have been there."""
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 def consume(cluster: Cluster, names: tuple[str, ...], portions: dict[str, int], *, restarts: bool) -> None:
-    """Have workers read the whole log, some of them killed or stopped on the way."""
-    cluster.start(*names, **portions)
+    """Have workers read the whole log, each of them killed on the way where `restarts`."""
+    for name, (point, hit) in zip(names, DEATHS, strict=False):
+        cluster.start(name, **portions, **({"point": point, "hit": hit} if restarts else {}))
     if restarts:
-        for name, number in zip(names * 2, (9, 15, 9), strict=False):
-            cluster.wait_applied(NUM_EVENTS // 10)
-            cluster.end(name, number)
+        for name in names:
+            assert cluster.ended(name) == -9, cluster.log(name)
             cluster.start(name, **portions)
     cluster.wait_quiet()
     for name in names:
@@ -64,7 +67,7 @@ def test_samples_do_not_depend_on_how_the_log_was_read(kafka: Broker, tmp_path: 
         runs += [(("w1",), KIB, True), (("w1",), MIB, True), (("w1", "w2", "w3"), KIB, False)]
         runs += [(("w1", "w2", "w3"), KIB, True), (("w1", "w2", "w3"), MIB, False)]
     for number, (names, portions, restarts) in enumerate(runs):
-        with Cluster(kafka, tmp_path / f"{number}", like=first) as cluster:
+        with Cluster(kafka, tmp_path / f"{number}", shared=False, like=first) as cluster:
             consume(cluster, names, portions, restarts=restarts)
         sent, ends = sent_between(first, ends)
         assert sent.keys() == expected.keys(), (names, portions, restarts)

@@ -1,5 +1,6 @@
 """A broker that dies, a topic that is made anew, transactions that are aborted."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_broker_dies_and_comes_back(kafka: Broker, tmp_path: Path, num_workers
         with Load(cluster.kafka, cluster.topics, seed=8):
             cluster.start(*names)
             cluster.wait_applied(200)
-            kafka.stop()
+            kafka.stop(signal.SIGKILL)
             kafka.start()
             cluster.wait_applied(200)
         cluster.assert_exact()
@@ -102,7 +103,7 @@ def test_a_worker_and_its_broker_die_together(kafka: Broker, tmp_path: Path) -> 
             for _ in range(3):
                 cluster.wait_applied(200)
                 cluster.end("w1", 9)
-                kafka.stop()
+                kafka.stop(signal.SIGKILL)
                 kafka.start()
                 cluster.start("w1")
             cluster.wait_applied(200)

@@ -1,5 +1,7 @@
 """kill -9 at every numbered step of every protocol that a worker runs."""
 
+import ast
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -7,70 +9,78 @@ import pytest
 from tests.brokers import Broker
 from tests.crash.cluster import Cluster
 from tests.crash.load import Load
-from tests.crash.step_points import all_step_points, step_points
+from tests.crash.step_points import ROOT, step_points, worker_points
 
-OF_LEARNER = "storage/snapshot_store.py"
-POINTS = [point for point in all_step_points() if not point.startswith(OF_LEARNER)]
+POINTS = worker_points()
+SHIPPING = ("storage/shipping.py", "storage/shipped_restore.py")
+ALONE = [point for point in POINTS if not point.startswith(SHIPPING)]
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
 
-def die_and_come_back(cluster: Cluster, point: str, hit: int) -> None:
-    """Have `w1` die at the point while others go on, and start it again."""
-    if ":Checkpoints.restore:" in point:
-        cluster.wipe("w1")
-    cluster.start("w1", point=point, hit=hit)
-    assert cluster.ended("w1") == -9, f"at {point}: {cluster.log('w1')}"
+def die_and_come_back(cluster: Cluster, deaths: dict[str, str], hit: int = 1) -> None:
+    """Have workers, which are dead, start and die at points."""
+    for name, point in deaths.items():
+        cluster.prepare(name, point)
+    for name, point in deaths.items():
+        cluster.start(name, point=point, hit=hit, ahead_records=0)
+    for name, point in deaths.items():
+        assert cluster.ended(name) == -9, f"at {point}: {cluster.log(name)}"
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_may_die_after_each_step_in_turn(kafka: Broker, tmp_path: Path) -> None:
+def test_workers_may_die_after_each_step_in_turn(kafka: Broker, tmp_path: Path) -> None:
     """A step that leaves something half done, which whoever comes next takes for done."""
     with Cluster(kafka, tmp_path) as cluster:
-        cluster.start("w2")
         with Load(cluster.kafka, cluster.topics, seed=1):
-            cluster.start("w1")
+            cluster.start("w1", "w2", "w3")
+            cluster.wait_shared_by(3)
             cluster.wait_applied(200)
-            cluster.end("w1", 9)
-            for point in POINTS:
-                die_and_come_back(cluster, point, hit=1)
-            cluster.start("w1")
+            for name in ("w1", "w2"):
+                cluster.end(name, 9)
+            for first, second in zip_longest(ALONE[::2], ALONE[1::2]):
+                die_and_come_back(cluster, {"w1": first, **({"w2": second} if second else {})})
+            cluster.start("w1", "w2")
             cluster.wait_applied(200)
         found = cluster.assert_exact()
     assert found.events > 2_000
-    assert [status for _, status in cluster.exits[: len(POINTS) + 1]] == [-9] * (len(POINTS) + 1)
+    assert [status for _, status in cluster.exits[: len(ALONE) + 2]] == [-9] * (len(ALONE) + 2)
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("shared", [True, False], ids=["one-folder", "own-folders"])
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("others", [("w2",), ("w2", "w3")], ids=["two", "three"])
 @pytest.mark.parametrize("point", POINTS)
-def test_a_worker_may_die_after_a_step(
-    kafka: Broker, tmp_path: Path, point: str, others: tuple[str, ...], *, shared: bool
-) -> None:
-    """The same, compared after each death."""
-    with Cluster(kafka, tmp_path, shared=shared) as cluster, Load(cluster.kafka, cluster.topics, seed=2) as load:
-        cluster.start("w1", *others)
-        cluster.wait_applied(200)
-        cluster.end("w1", 9)
-        die_and_come_back(cluster, point, hit=3 if "Worker.apply" in point else 1)
-        cluster.start("w1")
-        cluster.wait_applied(200)
-        load.stop()
+def test_a_worker_may_die_after_a_step(kafka: Broker, tmp_path: Path, point: str, others: tuple[str, ...]) -> None:
+    """The same, compared after each death, with folders of their own and checkpoints that are shipped."""
+    with Cluster(kafka, tmp_path, shared=False, checkpoint_url=str(tmp_path / "shipped")) as cluster:
+        with Load(cluster.kafka, cluster.topics, seed=2):
+            cluster.start("w1", *others)
+            cluster.wait_shared_by(1 + len(others))
+            cluster.wait_applied(200)
+            cluster.end("w1", 9)
+            cluster.keep("w1")
+            cluster.start("w1")
+            cluster.wait_applied(300)
+            cluster.wait_shipped()
+            cluster.end("w1", 9)
+            die_and_come_back(cluster, {"w1": point}, hit=3 if "Worker.apply" in point else 1)
+            cluster.start("w1")
+            cluster.wait_applied(200)
         cluster.assert_exact()
 
 
-def test_every_protocol_numbers_its_steps_from_one() -> None:
+def test_every_protocol_numbers_its_steps_from_one_to_the_last_that_it_names() -> None:
     """A step that is numbered in no comment is in no crash test."""
-    expected = {"apply", "place", "create", "restore", "_send_some"}
-    by_function: dict[str, list[int]] = {}
+    by_function: dict[tuple[str, str], list[int]] = {}
     for point in POINTS:
-        _, function, number = point.split(":")
-        by_function.setdefault(function, []).append(int(number))
-    assert expected <= {function.rpartition(".")[2] for function in by_function}
-    for function, numbers in by_function.items():
+        file, function, number = point.split(":")
+        by_function.setdefault((file, function), []).append(int(number))
+    assert {"apply", "place", "create", "restore", "ship", "_send_some"} <= {
+        function.rpartition(".")[2] for _, function in by_function
+    }
+    for (file, function), numbers in by_function.items():
         assert numbers == sorted(set(numbers)), function
-        assert numbers[0] == 0, function
+        assert f"{numbers[-1]}. " in (ast.get_docstring(_node(file, function)) or "") + _module_doc(file), function
 
 
 def test_the_points_of_a_file_lie_around_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +88,17 @@ def test_the_points_of_a_file_lie_around_its_steps(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("tests.crash.step_points.ROOT", tmp_path)
     file = tmp_path / "some.py"
     file.write_text(
-        "class A:\n    def go(self):\n        # Step 1.\n        a()\n        # Steps 2 and 3.\n        b()\n"
+        "class A:\n    def go(self):\n        # Step 1.\n        a()\n        # Steps 2 and 3. Why.\n        b()\n"
     )
     assert step_points(file) == ["some.py:A.go:0", "some.py:A.go:1", "some.py:A.go:3"]
+
+
+def _node(file: str, function: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    *_, name = function.split(".")
+    nodes = [node for node in ast.walk(ast.parse((ROOT / file).read_text())) if getattr(node, "name", "") == name]
+    (found,) = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return found
+
+
+def _module_doc(file: str) -> str:
+    return ast.get_docstring(ast.parse((ROOT / file).read_text())) or ""

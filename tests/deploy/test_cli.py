@@ -37,7 +37,17 @@ COMMANDS = [
         ["serve"],
         ["replay"],
     ),
-    *(["recommend"], ["click"], ["verify"], ["dlq"], ["dlq", "ls"], ["schema"], ["evaluate"]),
+    *(
+        ["recommend"],
+        ["click"],
+        ["verify"],
+        ["dlq"],
+        ["dlq", "ls"],
+        ["dlq", "replay"],
+        ["import"],
+        ["schema"],
+        ["evaluate"],
+    ),
     *(["evaluate", "prequential"], ["bench"], ["bench", "streams"]),
     *(["bench", "store"], ["bench", "restore"], ["bench", "memory"]),
 ]
@@ -117,6 +127,9 @@ def test_the_schema_is_json(run: Run) -> None:
         (("evaluate", "prequential", "--data", "none.parquet"), ("none.parquet",)),
         (("demo", "--data", "none.csv"), ("none.csv",)),
         (("replay", "--data", "x", "--columns", "user_id"), ("columns must be name=column,..., got 'user_id'",)),
+        (("dlq", "replay", "--offset", "5"), ("offset 5 needs a partition",)),
+        (("ingress",), ("set topics.impressions, topics.actions or both",)),
+        (("ingress", "--topics.actions", "events"), ("actions must be a topic of others, got 'events'",)),
         (("--config", "none.toml", "schema"), ("cannot read settings from none.toml",)),
     ],
 )
@@ -182,6 +195,9 @@ UNREACHABLE = (
     ("worker",),
     ("learn",),
     ("dlq", "ls"),
+    ("dlq", "replay"),
+    ("ingress", "--topics.actions", "theirs"),
+    ("import", "--data", "mine.csv"),
     ("replay", "--data", "mine.csv", "--rate", "5"),
 )
 

@@ -82,6 +82,39 @@ def test_a_421_leads_to_the_right_worker() -> None:
     asyncio.run(read())
 
 
+def test_an_owner_behind_a_shared_address_is_reached_through_a_worker() -> None:
+    """Workers behind one address, each with a part of the partitions, answer for those of one worker alone."""
+
+    async def read() -> None:
+        workers = Workers()
+        workers.forwards_to = "http://worker-c:3"
+        workers.owners = dict.fromkeys((0, 1), URLS[0])
+        client = client_of(workers)
+        for number in range(20):
+            assert (await client.read(f"u{number}", last=10)).user_id == f"u{number}"
+        await client.aclose()
+
+    asyncio.run(read())
+
+
+def test_an_owner_that_is_told_is_asked_the_next_time() -> None:
+    """Each request of a partition that has moved would go through its former owner for ever."""
+
+    async def read() -> None:
+        workers = Workers()
+        client = client_of(workers)
+        await client.read("u", last=10)
+        workers.owners = {number: URLS[url == URLS[0]] for number, url in workers.owners.items()}
+        workers.forwards_to = workers.owners[partition_of("u", NUM_PARTITIONS)]
+        await client.read("u", last=10)
+        assert workers.num_forwarded == 1
+        await client.read("u", last=10)
+        assert workers.num_forwarded == 1
+        await client.aclose()
+
+    asyncio.run(read())
+
+
 def test_a_dead_workers_partitions_are_found_at_its_peer() -> None:
     async def read() -> None:
         workers = Workers()

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from streams.ownership import OWNER
 from streams.partitioning import partition_of
 
 NUM_PARTITIONS = 4
@@ -18,6 +19,8 @@ class Workers(httpx.AsyncBaseTransport):
     def __init__(self) -> None:
         self.owners = {0: URLS[0], 1: URLS[0], 2: URLS[1], 3: URLS[1]}
         self.unreachable: set[str] = set()
+        self.forwards_to = ""
+        self.num_forwarded = 0
         self.body: dict[str, Any] = {}
         self.asked: Counter[str] = Counter()
         self.asked_twice = asyncio.Event()
@@ -35,9 +38,13 @@ class Workers(httpx.AsyncBaseTransport):
             return httpx.Response(200, json={"num_partitions": NUM_PARTITIONS, "partitions": mine})
         user_id = request.url.params["user_id"]
         partition = partition_of(user_id, NUM_PARTITIONS)
+        forwarded = {}
         if self.owners.get(partition) != url:
-            return httpx.Response(421, json={"error": "not mine"})
-        return httpx.Response(200, json=columns(user_id, partition=partition) | self.body)
+            if not self.forwards_to:
+                return httpx.Response(421, json={"error": "not mine"})
+            self.num_forwarded += 1
+            forwarded = {OWNER: self.forwards_to}
+        return httpx.Response(200, json=columns(user_id, partition=partition) | self.body, headers=forwarded)
 
 
 def columns(user_id: str, **changes: Any) -> dict[str, Any]:

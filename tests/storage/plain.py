@@ -68,7 +68,7 @@ class PlainEvent:
 
     def summary(self) -> tuple[Any, ...]:
         """What a read tells of it."""
-        values = {}
+        values: dict[int, float] = {}
         for row in sorted(self.actions, key=lambda row: (row.ts_ms, row.position)):
             if row.value is not None:
                 values.pop(row.action, None)

@@ -255,7 +255,7 @@ def test_a_checkpoint_is_known_by_its_folders_name(store_factory: StoreFactory, 
     assert CheckpointName.of(place) == (0, "t1", 5)
     assert (checkpoints.applied("t1"), checkpoints.applied("other")) == (5, -1)
     assert (checkpoints.made("t1"), checkpoints.made("other")) == (place.stat().st_mtime, None)
-    with pytest.raises(ValueError, match="place must be a checkpoint, got .*p0"):
+    with pytest.raises(ValueError, match=r"place must be a checkpoint, got .*p0"):
         CheckpointName.of(tmp_path / "p0")
 
 

@@ -95,7 +95,7 @@ def test_what_cannot_be_decoded_is_damage_and_an_arguments_fault_stays_one(tmp_p
             decode(database, fail)
     with pytest.raises(UnicodeEncodeError):
         decode(database, lambda: "\ud800".encode())
-    with pytest.raises(StateError, match="^as it is$"):
+    with pytest.raises(StateError, match=r"^as it is$"):
         decode(database, lambda: fail_with(StateError("as it is")))
     database.close()
 

@@ -22,7 +22,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def apply_singly(store: SequenceStore, changes: list[Change]) -> None:
     for change in changes:
-        store.apply(change.offset, change.offset, [change])
+        store.apply(store.applied + 1, change.offset, [change])
 
 
 def taken_blocks(monkeypatch: pytest.MonkeyPatch) -> list[Block]:
@@ -63,6 +63,26 @@ def test_a_partial_read_is_the_whole_read_cut(store_factory: StoreFactory, seed:
                 assert summaries(found) == events[min([start, *new]) :]
                 expected = store.read("user0", until=until, since=since)
                 assert found.new_kafka_ms.tolist() == expected.new_kafka_ms.tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("cap", [12, 1_000])
+def test_samples_that_are_read_together_are_those_read_one_by_one(
+    store_factory: StoreFactory, seed: int, cap: int
+) -> None:
+    """What one read took is at hand for the next: rows too many or too few would be learned."""
+    rng = random.Random(seed)
+    window = rng.choice([0.005, 0.05, 1.0])
+    store = store_factory(cap=cap, attribution_seconds=window, sample_every=2, session_gap_seconds=0.01)
+    apply_singly(store, make_changes(NUM, seed=seed, users=1, items=rng.choice([3, 40])))
+    due = [(key.position, item.since) for key, item in store.outbox(NUM) if isinstance(item, SampleRef)]
+    assert len(due) > 50
+    for chosen in (due, due[::-1], rng.sample(due, len(due)), due[-1:], []):
+        for last in (0, 2, 30):
+            together = store.read_samples("user0", chosen, last=last)
+            singly = [store.read("user0", until=until, since=since, last=last) for until, since in chosen]
+            assert [summaries(each) for each in together] == [summaries(each) for each in singly]
+            assert [each.new_kafka_ms.tolist() for each in together] == [each.new_kafka_ms.tolist() for each in singly]
 
 
 def test_an_action_whose_exposure_is_far_back_is_no_event_of_its_own(

@@ -132,7 +132,7 @@ def samples_of(store: SequenceStore) -> list[tuple[int, int, str, int, int]]:
 def _without_likeness(changes: list[Change]) -> list[Change]:
     """Without records that share time, item and type with another of another content: of those the first one stays."""
     told: dict[tuple[int, str, int], object] = {}
-    kept = []
+    kept: list[Change] = []
     for change in changes:
         if not isinstance(change, Exposed | Acted):
             continue

@@ -9,10 +9,10 @@ NOW_MS = 1_700_000_000_000
 ACTIONS = frozenset({"like", "dislike", "rate"})
 
 
-@pytest.mark.parametrize("place", range(14))
+@pytest.mark.parametrize("place", range(15))
 def test_each_kind_is_refused_for_its_cause(place: int) -> None:
     """The demo would slip in records that are valid, or that count under another cause."""
-    key, value, cause = list(broken_records(NOW_MS, 14))[place]
+    key, value, cause = list(broken_records(NOW_MS, 15))[place]
     with pytest.raises(InvalidEventError) as raised:
         decode_event(key, value, NOW_MS, ACTIONS)
     assert raised.value.cause == cause
@@ -23,18 +23,18 @@ def test_all_kinds_that_users_meet_are_among_them() -> None:
     causes = {cause for _, _, cause in broken_records(NOW_MS, 25)}
     assert causes == {
         *("malformed_json", "missing_field", "wrong_type", "unknown_action", "id_length", "items_length"),
-        *("future_time", "not_finite", "empty_key", "too_large"),
+        *("future_time", "not_finite", "empty_key", "too_large", "malformed_msgpack"),
     }
 
 
 def test_there_are_as_many_as_asked_for() -> None:
     """The demo's count of dead letters would not add up."""
-    for count in (0, 1, 14, 25):
+    for count in (0, 1, 15, 25):
         assert len(list(broken_records(NOW_MS, count))) == count
 
 
 def test_the_large_one_is_larger_than_the_limit_and_smaller_than_a_broker_s() -> None:
     """A client would refuse to send it, so that no worker ever sees one."""
-    sizes = [len(value) for _, value, cause in broken_records(NOW_MS, 14) if cause == "too_large"]
+    sizes = [len(value) for _, value, cause in broken_records(NOW_MS, 15) if cause == "too_large"]
     assert all(MAX_EVENT_BYTES < size < 1_000_000 for size in sizes)
     assert sizes

@@ -107,7 +107,7 @@ def test_fields_of_newer_producers_are_passed_over() -> None:
     assert isinstance(decoded, Action)
 
 
-@pytest.mark.parametrize(("key", "value", "cause"), list(broken_records(NOW_MS, 14)))
+@pytest.mark.parametrize(("key", "value", "cause"), list(broken_records(NOW_MS, 15)))
 def test_each_broken_record_has_its_cause(key: bytes, value: bytes, cause: str) -> None:
     with pytest.raises(InvalidEventError) as caught:
         decode_event(key, value, NOW_MS, ACTIONS)

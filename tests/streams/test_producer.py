@@ -1,10 +1,18 @@
+import contextlib
+import os
+import signal
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
 import pytest
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]  # kafka-python ships no types
 from kafka.future import Future as KafkaFuture  # type: ignore[import-untyped]  # as above
 
+from deploy.broker import EmbeddedBroker, free_port
 from streams.events import Action, Event, Tick, UserUpdate, encode_event
 from streams.plain_log import read_topic
-from streams.producer import Delivery, EventProducer
+from streams.producer import Delivery, DeliveryCounts, EventProducer, ProducerFullError
 from tests.brokers import Broker, fresh_topics
 
 
@@ -62,3 +70,97 @@ def test_a_failed_delivery_is_reported(tansu: Broker, monkeypatch: pytest.Monkey
     assert [type(end) for end in told] == [KafkaTimeoutError]
     with pytest.raises(KafkaTimeoutError):
         delivery.result(0)
+
+
+def test_a_broker_that_does_not_answer_leaves_memory_bounded(tmp_path: Path) -> None:
+    """A shop that is up while its broker is not fills its memory with events."""
+    with EmbeddedBroker(free_port(), tmp_path / "log") as broker:
+        kafka, topics = fresh_topics(broker)
+        with EventProducer(
+            kafka.bootstrap_servers, topic=topics.events, max_in_flight=50, block_seconds=0.02
+        ) as producer:
+            producer.send(made(0)).result(10)
+            assert broker.pid is not None
+            os.kill(broker.pid, signal.SIGSTOP)
+            try:
+                sent = fill(producer)
+                tracemalloc.start()
+                assert fill(producer) == fill(producer) == 0
+                held, _ = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                waiting = producer.counts.sent - producer.counts.delivered
+            finally:
+                os.kill(broker.pid, signal.SIGCONT)
+            producer.flush()
+            assert sent == waiting == 50
+            assert held < 100_000
+            assert producer.send(made(1)).result(10), "there is room again"
+            assert producer.counts == DeliveryCounts(sent=52, delivered=52, failed=0)
+
+
+def fill(producer: EventProducer) -> int:
+    """How many of 20 events more than there is room for were taken."""
+    taken = 0
+    for number in range(producer.max_in_flight + 20):
+        with contextlib.suppress(ProducerFullError):
+            producer.send(made(number))
+            taken += 1
+    return taken
+
+
+def made(number: int) -> Action:
+    return Action(event_id=f"e{number}", user_id="u", ts_ms=number, item_id="i", action="like")
+
+
+def test_large_events_are_bounded_by_their_bytes(tansu: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand events of 256 KiB are two and a half gigabytes."""
+    kafka, topics = fresh_topics(tansu)
+    large = UserUpdate(user_id="u", ts_ms=1, features={"text": "x" * 200_000})
+    with EventProducer(
+        kafka.bootstrap_servers, topic=topics.events, max_in_flight_bytes=500_000, block_seconds=0
+    ) as producer:
+        queued = KafkaFuture()
+        monkeypatch.setattr(producer._producer, "send", lambda *_, **__: queued)
+        producer.send(large)
+        producer.send(large)
+        with pytest.raises(ProducerFullError, match=r"2 events \(400\d\d\d bytes\) are on their way"):
+            producer.send(large)
+        queued.failure(KafkaTimeoutError())
+        assert (producer.counts.sent, producer.counts.failed) == (2, 2)
+        monkeypatch.undo()
+        assert producer.send(large).result(10)
+
+
+def test_what_could_not_be_queued_takes_no_room(tansu: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure would make the producer smaller for ever."""
+    kafka, topics = fresh_topics(tansu)
+    with EventProducer(kafka.bootstrap_servers, topic=topics.events, max_in_flight=1, block_seconds=0) as producer:
+
+        def fail(*_: object, **__: object) -> None:
+            raise KafkaTimeoutError
+
+        monkeypatch.setattr(producer._producer, "send", fail)
+        for _ in range(3):
+            with pytest.raises(KafkaTimeoutError):
+                producer.send(made(0))
+        assert producer.counts.sent == 0
+
+
+def test_the_producer_is_idempotent(tansu: Broker) -> None:
+    """kafka-python turns it off without a word where another setting speaks against it."""
+    with EventProducer([tansu.address]) as producer:
+        assert producer._producer.config["enable_idempotence"] is True
+        assert producer._producer.config["acks"] in ("all", -1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_in_flight": 0}, "max_in_flight must be >= 1 event, got 0"),
+        ({"max_in_flight_bytes": 1000}, "max_in_flight_bytes must be >= 262144, one event, got 1000"),
+        ({"block_seconds": -1}, "block_seconds must be >= 0, got -1"),
+    ],
+)
+def test_a_producer_without_room_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EventProducer(["127.0.0.1:1"], **settings)

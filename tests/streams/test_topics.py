@@ -105,3 +105,23 @@ def test_topic_settings_out_of_range_are_refused(settings: dict[str, object]) ->
 def test_kafka_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings))}.* must"):
         KafkaSettings(**settings)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"impressions": "a b"}, "impressions must be letters"),
+        ({"prefix": "x-", "actions": "x-samples"}, "actions must be a topic of others, got 'x-samples'"),
+        ({"impressions": "all", "actions": "all"}, "impressions and actions must be two topics, got 'all' for both"),
+    ],
+)
+def test_topics_of_others_are_not_ours(settings: dict[str, str], message: str) -> None:
+    """An ingress that reads what it writes fills the brokers."""
+    with pytest.raises(ValueError, match=message):
+        TopicSettings(**settings)  # type: ignore[arg-type]  # the values given are all texts
+
+
+def test_the_prefix_is_not_that_of_topics_of_others() -> None:
+    topics = TopicSettings(prefix="x-", impressions="shown")
+    assert topics.sources == {"shown": "impression"}
+    assert "shown" not in topics.names

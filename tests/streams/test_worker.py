@@ -18,6 +18,7 @@ from streams.dead_letters import list_dead_letters
 from streams.events import Action, Event, Impression, Tick, UserUpdate
 from streams.expected import ExpectedState, expected_state
 from streams.kafka_settings import KafkaSettings
+from streams.ownership import OWNER
 from streams.plain_fold import FoldRules
 from streams.plain_log import read_topic
 from streams.producer import EventProducer
@@ -196,10 +197,10 @@ def test_two_workers_share_the_partitions(broker: Broker, tmp_path: Path) -> Non
             )
             expected = plain_state(kafka, topics, store)
             user_ids = [user_id for _, user_id, _ in expected.users()]
-            owners = Counter(
-                tuple(worker.get("/sequence", user_id=user_id).status_code for worker in both) for user_id in user_ids
-            )
-            assert owners.keys() == {(200, 421), (421, 200)}
+            answers = [[worker.get("/sequence", user_id=user_id) for worker in both] for user_id in user_ids]
+            assert all(left.json() == right.json() for left, right in answers)
+            owners = {tuple(answer.headers.get(OWNER) for answer in pair) for pair in answers}
+            assert owners == {(None, first.url), (second.url, None)}
         wait_until("first holds all again", lambda: first.settled(600), 90)
         assert_sequences(first, expected)
     assert_ranges(read_samples(kafka, topics), expected)

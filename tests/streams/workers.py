@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,9 @@ from streams.topics import TopicSettings
 from streams.worker import Worker, WorkerSettings
 from tests.brokers import wait_until
 
+# Not used, but httpx would make one for each request, in 30 ms.
+_TLS = ssl.create_default_context()
+
 
 class Views:
     """Asks a worker's HTTP views."""
@@ -28,9 +32,9 @@ class Views:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
-    def get(self, path: str, **query: Any) -> httpx.Response:
+    def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> httpx.Response:
         """Answer to one request."""
-        return httpx.get(f"{self.url}{path}", params=query, timeout=10)
+        return httpx.get(f"{self.url}{path}", params=query, headers=headers, timeout=10)
 
     def state(self) -> dict[str, Any]:
         """The worker's state; empty while it does not answer."""

@@ -1,0 +1,95 @@
+"""A standby in a killed worker's place."""
+
+import re
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.store_settings import StoreSettings
+from streams.kafka_settings import KafkaSettings
+from streams.plain_log import read_topic
+from streams.producer import EventProducer
+from streams.topics import TopicSettings
+from tests.brokers import ApacheKafka, Broker, fresh_topics, wait_until
+from tests.crash.test_worker_kills import _has_applied
+from tests.streams.test_worker import (
+    ACTIONS,
+    assert_ranges,
+    assert_sequences,
+    make_events,
+    plain_state,
+    read_samples,
+    send_events,
+)
+from tests.streams.workers import WorkerProcess
+
+NUM_EVENTS = 2_000
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def _behind(standby: WorkerProcess) -> int | None:
+    found = re.findall(r"standby of (\d) partitions is (\d+) records behind", standby.log.read_text())
+    return int(found[-1][1]) if found and found[-1][0] == "4" else None
+
+
+def _send_slowly(kafka: KafkaSettings, topics: TopicSettings, stop: threading.Event) -> None:
+    with EventProducer(kafka.bootstrap_servers, topic=topics.events) as producer:
+        for event in make_events(11, NUM_EVENTS):
+            producer.send(event)
+            stop.wait(0.01)
+
+
+def test_a_standby_takes_over_and_nothing_is_lost_or_repeated(
+    broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the killed owner had applied and not sent must come from the standby, and nothing that it had sent need."""
+    if not isinstance(broker, ApacheKafka):
+        pytest.skip("the embedded broker knows no static members, and misses a dead one late")
+    kafka, topics = fresh_topics(broker)
+    name: dict[str, Any] = {"instance_id": "w1"}
+    settings: dict[str, Any] = {"actions": ACTIONS, "sample_every": 2, "session_gap_seconds": 0}
+    stop = threading.Event()
+    sender = threading.Thread(target=_send_slowly, args=(kafka, topics, stop))
+    sender.start()
+    try:
+        owner = WorkerProcess(kafka, topics, StoreSettings(folder=tmp_path / "a" / "state", **settings), **name)
+        wait_until("it applies", partial(_has_applied, owner, 50), 90)
+        folder = tmp_path / "b" / "state"
+        standby = WorkerProcess(kafka, topics, StoreSettings(folder=folder, **settings), standby=True, **name)
+        wait_until("the standby follows", lambda: _behind(standby) is not None, 60)
+        wait_until("half is applied", partial(_has_applied, owner, NUM_EVENTS // 2), 90)
+        sent = len(list(read_topic(kafka, topics.samples)))
+        owner.kill()
+        killed = time.monotonic()
+        standby.process.send_signal(signal.SIGUSR1)
+        wait_until("the standby holds all", lambda: len(standby.state().get("partitions", {})) == 4, 90)
+        with capsys.disabled():
+            print(f"\n  standby held all partitions {time.monotonic() - killed:.2f} s after the kill ", end="")
+    finally:
+        stop.set()
+        sender.join()
+    wait_until("all applied", lambda: standby.settled(NUM_EVENTS), 90)
+    expected = plain_state(kafka, topics, StoreSettings(folder=folder, **settings))
+    assert_sequences(standby, expected)
+    assert standby.end() == 0, standby.log.read_text()
+    samples = read_samples(kafka, topics)
+    assert_ranges(samples, expected)
+    repeated = len(list(read_topic(kafka, topics.samples))) - len(samples)
+    assert repeated < sent / 2, "its outbox is pruned by what has arrived"
+
+
+def test_a_standby_that_is_not_needed_ends_and_leaves_no_trace(tansu: Broker, tmp_path: Path) -> None:
+    """It is no member of the group: neither its coming nor its going is a rebalance, and it sends nothing."""
+    kafka, topics = fresh_topics(tansu)
+    send_events(kafka, topics, make_events(12, NUM_EVENTS))
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    standby = WorkerProcess(kafka, topics, store, standby=True)
+    wait_until("it follows", lambda: _behind(standby) == 0)
+    assert standby.end() == 0, standby.log.read_text()
+    assert list(read_topic(kafka, topics.samples)) == []
+    assert sorted(path.name for path in store.folder.iterdir()) == ["p0", "p1", "p2", "p3"]
