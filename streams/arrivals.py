@@ -40,39 +40,41 @@ class Arrivals:
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings) -> None:
         self.samples: dict[int, OutboxKey] = {}
         self.letters: dict[int, OutboxKey] = {}
+        self._kafka = kafka
         self._topics = topics
         self._ends: dict[Any, int] = {}
-        self._consumer = AIOKafkaConsumer(
-            **client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
-        )
 
     async def run(self, num_partitions: int) -> None:
         """Look again and again until cancelled."""
         names = (self._topics.samples, self._topics.dead_letters)
-        await self._consumer.start()
+        consumer = AIOKafkaConsumer(
+            **client_options(self._kafka), enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
+        )
         try:
-            self._consumer.assign([TopicPartition(name, number) for name in names for number in range(num_partitions)])
+            await consumer.start()
+            consumer.assign([TopicPartition(name, number) for name in names for number in range(num_partitions)])
             while True:
                 try:
-                    await self._look()
+                    await self._look(consumer)
                 except KafkaError as error:
                     logger.warning("the ends of samples and dead letters cannot be read, trying again: %s", error)
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
-            await self._consumer.stop()
+            await consumer.stop()
 
-    async def _look(self) -> None:
-        assigned = self._consumer.assignment()
-        ends: dict[Any, int] = await self._consumer.end_offsets(list(assigned))
-        moved = {tp: end for tp, end in ends.items() if end > 0 and end != self._ends.get(tp)}
-        self._consumer.pause(*(assigned - moved.keys()))
-        self._consumer.resume(*moved)
+    async def _look(self, consumer: AIOKafkaConsumer) -> None:
+        assigned = consumer.assignment()
+        begins: dict[Any, int] = await consumer.beginning_offsets(list(assigned))
+        ends: dict[Any, int] = await consumer.end_offsets(list(assigned))
+        moved = {tp: end for tp, end in ends.items() if end > begins[tp] and end != self._ends.get(tp)}
+        consumer.pause(*(assigned - moved.keys()))
+        consumer.resume(*moved)
         for tp, end in moved.items():
-            self._consumer.seek(tp, end - 1)
+            consumer.seek(tp, end - 1)
         deadline = asyncio.get_running_loop().time() + READ_SECONDS
         waiting = set(moved)
         while waiting and asyncio.get_running_loop().time() < deadline:
-            for tp, records in (await self._consumer.getmany(*waiting, timeout_ms=200)).items():
+            for tp, records in (await consumer.getmany(*waiting, timeout_ms=200)).items():
                 self._note(tp, records)
                 self._ends[tp] = ends[tp]
                 waiting.discard(tp)

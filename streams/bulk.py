@@ -96,7 +96,11 @@ class BulkSender:
         self._raise_failure()
         batch = self._open.pop(partition)
         num_records = batch.record_count()
-        arrival = await self._producer.send_batch(batch, self.topic, partition=partition)
+        try:
+            arrival = await self._producer.send_batch(batch, self.topic, partition=partition)
+        except KafkaError:
+            self._failed += num_records
+            raise
         self._under_way.add(arrival)
         arrival.add_done_callback(lambda done: self._arrived(done, num_records))
 

@@ -71,13 +71,6 @@ class Standby:
         self._next: dict[int, int] = {}
         self._refused: set[int] = set()
         self._placed = -math.inf
-        self._consumer = AIOKafkaConsumer(
-            **client_options(kafka),
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            isolation_level="read_committed",
-        )
 
     def take_over(self) -> None:
         """Stop following and take a worker's place."""
@@ -105,8 +98,15 @@ class Standby:
 
     async def _follow(self, num_partitions: int) -> None:
         # Step 1.
-        await self._consumer.start()
+        self._consumer = AIOKafkaConsumer(
+            **client_options(self._kafka),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            isolation_level="read_committed",
+        )
         try:
+            await self._consumer.start()
             partitions = [TopicPartition(self._topics.events, number) for number in range(num_partitions)]
             self._consumer.assign(partitions)
             while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Broker, wait_until
-from tests.crash.cluster import Cluster
+from tests.crash.cluster import NUM_PARTITIONS, Cluster
 from tests.crash.load import Load
 
 SESSION_SECONDS = 6.0
@@ -62,7 +62,7 @@ def test_a_frozen_worker_comes_back_as_a_zombie(kafka: Broker, tmp_path: Path, *
             cluster.freeze("w1")
             time.sleep(3 * SESSION_SECONDS)
             if not shared:
-                wait_until("the others hold all", lambda: len(cluster.partitions()) == 4)
+                wait_until("the others hold all", lambda: len(cluster.partitions()) == NUM_PARTITIONS)
                 cluster.wait_applied(100)
             cluster.thaw("w1")
             cluster.wait_shared_by(3)
