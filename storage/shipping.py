@@ -11,11 +11,14 @@ import shutil
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import xxhash
 
-from storage.checkpoints import CheckpointName, link_files, read_log_state
+from storage.checkpoints import CheckpointName, link_files, read_log_state, read_stored
 from storage.errors import SnapshotError
+from storage.keys import HEADER
 from storage.objects import Listed, Objects
 from storage.shipped_manifest import (
     MAX_MANIFEST_BYTES,
@@ -87,7 +90,7 @@ class CheckpointShipping:
 
         1. Remove what a fetch that was cut short left.
         2. Read the manifest and download its files into `pPARTITION.PID.fetched`, each held against its checksum.
-        3. Open that: its log state must be what the manifest says.
+        3. Open that: its log state must be what the manifest says, and its header one.
         4. Rename it to its name among the local checkpoints.
 
         Raises `HeadwaterError` where it is gone, damaged or not what it says, or the disk is too small.
@@ -107,6 +110,7 @@ class CheckpointShipping:
         try:
             self._download(manifest, shipped, unfinished)
             # Step 3.
+            _check_header_is_one(unfinished)
             log = read_log_state(unfinished)
             if (log.topic_id, log.applied) != (manifest.topic_id, manifest.applied):
                 raise SnapshotError(
@@ -218,6 +222,13 @@ def _newest_first(found: Iterable[ShippedCheckpoint], topic_id: str) -> list[Shi
         return is_current, each.applied if is_current else 0, each.modified, each.path
 
     return sorted(found, key=rank, reverse=True)
+
+
+def _check_header_is_one(folder: Path) -> None:
+    try:
+        msgspec.msgpack.decode(read_stored(folder, HEADER), type=dict[str, Any])
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SnapshotError(f"the header in {folder} is none: {error}") from error
 
 
 def _checksum(path: Path) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from storage.changes import Acted, Change
+from storage.database import Database, new_batch
 from storage.errors import SnapshotError
+from storage.keys import HEADER
 from storage.objects import Objects
 from storage.sequence_store import SequenceStore
 from storage.shipped_manifest import MAX_MANIFEST_BYTES, ShippedManifest, decode_shipped
@@ -261,6 +263,24 @@ def test_a_manifest_must_be_of_the_place_where_it_lies(store_factory: StoreFacto
     (tmp_path / "shipped" / moved.path).write_text(lie)
     with pytest.raises(SnapshotError, match="must hold t1@4, got t1@3"):
         shipping.fetch(moved, folder=tmp_path / "other", partition=0)
+
+
+@pytest.mark.parametrize("header", [b"\xc1", b"\x90", b"", b"\x81\xa1a\xd9\x02\xff\xff"])
+def test_a_header_that_is_none_is_a_damage_as_any_other(tmp_path: Path, header: bytes) -> None:
+    """What cannot be decoded would end the worker instead of passing the checkpoint over, again at each start."""
+    db = Database(tmp_path / "db")
+    batch = new_batch()
+    batch.put(HEADER, header)
+    db.write(batch)
+    place = tmp_path / "checkpoints" / "p0.t1@3.1"
+    place.parent.mkdir()
+    db.checkpoint(place)
+    db.close()
+    shipping = shipping_to(tmp_path / "shipped")
+    shipping.ship(place)
+    (shipped,) = shipping.newest_first(0, "t1")
+    with pytest.raises(SnapshotError, match="the header in .* is none"):
+        shipping.fetch(shipped, folder=tmp_path / "other", partition=0)
 
 
 def test_a_disk_that_is_too_small_is_said_before_it_is_full(
