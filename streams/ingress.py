@@ -25,6 +25,7 @@ from streams.bulk import bulk_producer
 from streams.chunk_app import end_on_signals
 from streams.faults import Ending
 from streams.forwarder import Destination, Forwarder
+from streams.garbage import collect_rarely
 from streams.ingress_metrics import IngressMetrics
 from streams.ingress_settings import IngressSettings
 from streams.kafka_settings import KafkaSettings
@@ -52,6 +53,7 @@ def run_ingress(kafka: KafkaSettings, topics: TopicSettings, actions: Collection
     stop_serving = metrics.serve(ingress.metrics_host, ingress.metrics_port)
     try:
         with tempfile.TemporaryDirectory(prefix="headwater-ingress-") as folder:
+            collect_rarely()
             asyncio.run(_forward_all(kafka, destination, ingress, metrics, Path(folder)))
     finally:
         stop_serving()
