@@ -155,6 +155,7 @@ class Cluster:
 
     def keep(self, name: str) -> None:
         """Keep a copy of a dead worker's databases, for `prepare` to bring back as old ones."""
+        shutil.rmtree(self._kept(name), ignore_errors=True)
         shutil.copytree(self.folder(name), self._kept(name), ignore=shutil.ignore_patterns("checkpoints", "faust"))
 
     def _kept(self, name: str) -> Path:
