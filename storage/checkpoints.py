@@ -79,6 +79,8 @@ class Checkpoints:
             shutil.rmtree(leftover)
         # Step 2.
         unfinished = self.folder / f"p{self.partition}.{os.getpid()}.tmp"
+        # rocksdict lets other threads run while it flushes, and not while it links, which would flush all there is.
+        db.flush()
         db.checkpoint(unfinished)
         # Step 3.
         log = read_log_state(unfinished)

@@ -279,7 +279,7 @@ def test_a_header_that_is_none_is_a_damage_as_any_other(tmp_path: Path, header: 
     shipping = shipping_to(tmp_path / "shipped")
     shipping.ship(place)
     (shipped,) = shipping.newest_first(0, "t1")
-    with pytest.raises(SnapshotError, match="the header in .* is none"):
+    with pytest.raises(SnapshotError, match=r"the header in .* is none"):
         shipping.fetch(shipped, folder=tmp_path / "other", partition=0)
 
 
