@@ -15,7 +15,7 @@ from deploy.bench.bench_broker import BenchBroker, bare_environment, bench_broke
 from deploy.bench.event_log import EventLog, produce
 from deploy.bench.own_workers import OwnWorkers, States, all_done
 from deploy.bench.processes import rss_mb
-from deploy.bench.streams import CONTEXT, EVERY, LIMIT_SECONDS, own_store
+from deploy.bench.streams import CONTEXT, LIMIT_SECONDS, own_store
 from deploy.settings import Settings
 from streams.events import Tick, encode_event
 from streams.worker_settings import WorkerSettings
@@ -49,7 +49,7 @@ def run_memory_bench(
         settings = Settings(
             kafka=replace(broker.kafka, group="memory"),
             topics=log.topics,
-            store=own_store(EVERY["whole"]),
+            store=own_store("whole"),
             worker=WorkerSettings(sample_events=CONTEXT),
         )
         say("applying them")

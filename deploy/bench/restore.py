@@ -14,7 +14,7 @@ from typing import Any
 from deploy.bench.bench_broker import BenchBroker, bare_environment, bench_broker
 from deploy.bench.event_log import EventLog, produce
 from deploy.bench.own_workers import FIRST_PAUSE_SECONDS, READY_SECONDS, OwnWorkers, all_done
-from deploy.bench.streams import CONTEXT, EVERY, LIMIT_SECONDS, own_store
+from deploy.bench.streams import CONTEXT, LIMIT_SECONDS, own_store
 from deploy.settings import Settings
 from streams.worker_settings import WorkerSettings
 
@@ -44,7 +44,7 @@ def run_restore_bench(
         settings = Settings(
             kafka=replace(broker.kafka, group="restore"),
             topics=log.topics,
-            store=own_store(EVERY["whole"]),
+            store=own_store("whole"),
             worker=WorkerSettings(sample_events=CONTEXT, checkpoint_url=str(broker.folder / "shipped")),
         )
         say(f"applying {plan.events:,} events")

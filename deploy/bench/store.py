@@ -17,20 +17,17 @@ import numpy.typing as npt
 
 from deploy.bench.event_log import ACTIONS, FIRST_MS, STEP_MS
 from deploy.bench.processes import written_bytes
+from deploy.bench.streams import CAP, CONTEXT, own_store
 from storage.changes import SampleRef
+from storage.keys import OutboxKey
 from storage.sequence_store import SequenceStore
-from storage.store_settings import StoreSettings
+from streams.chunk_app import MAX_CHUNK_RECORDS
 from streams.decoding import ChangeDecoder
+from streams.garbage import collect_rarely
+from streams.outbox_sender import MAX_ITEMS
 from streams.samples import encode_sample
 from streams.sampling import build_samples
 
-CHUNK = 2_000
-"""Records applied at once, as the worker does."""
-CONTEXT = 128
-"""Events in a sample."""
-EVERY = 16
-"""Actions of a user by sample."""
-CAP = 1_000
 READ = 512
 """Events in a read."""
 NUM_ITEMS = 20_000
@@ -75,7 +72,7 @@ class FilledStore:
     """A store of one partition and the log that feeds it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.settings = StoreSettings(folder=folder, actions=ACTIONS, cap=CAP, sample_every=EVERY)
+        self.settings = own_store("whole", folder)
         self.store = SequenceStore.open(self.settings, topic="events", partition=0, num_partitions=1, topic_id="bench")
         self._decoder = ChangeDecoder(ACTIONS)
         self._drawn = np.random.default_rng(seed)
@@ -109,8 +106,8 @@ class FilledStore:
         self.store.close()
 
     def _chunks(self, users: Numbers) -> Iterator[list[MadeRecord]]:
-        for first in range(0, len(users), CHUNK):
-            chunk = users[first : first + CHUNK].tolist()
+        for first in range(0, len(users), MAX_CHUNK_RECORDS):
+            chunk = users[first : first + MAX_CHUNK_RECORDS].tolist()
             items = self._drawn.integers(0, NUM_ITEMS, len(chunk)).tolist()
             start = self.store.applied + 1
             yield [
@@ -118,16 +115,20 @@ class FilledStore:
             ]
 
     def _send(self, build: bool) -> None:
-        while items := self.store.outbox(64):
+        while items := self.store.outbox(MAX_ITEMS):
+            by_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
             for key, item in items:
                 assert isinstance(item, SampleRef)
-                if build:
-                    encode_sample(build_samples(self.store, [(key, item)], CONTEXT)[0])
+                by_user.setdefault(item.user_id, []).append((key, item))
+            for due in by_user.values() if build else ():
+                for sample in build_samples(self.store, due, CONTEXT):
+                    encode_sample(sample)
             self.store.acknowledge([key for key, _ in items])
 
 
 def run_store_bench(plan: StorePlan, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Make all measurements in a folder of their own under `folder`."""
+    collect_rarely()
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="store-", dir=folder))
     try:

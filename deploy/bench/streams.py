@@ -16,7 +16,7 @@ from deploy.bench.event_log import ACTIONS, EventLog, produce
 from deploy.bench.own_workers import OwnWorkers
 from deploy.bench.peers import NotRunError, Peers
 from deploy.bench.processes import Measured
-from deploy.bench.rows import Planned, Results, Row
+from deploy.bench.rows import Job, Planned, Results, Row
 from deploy.bench.store_check import check_stores
 from deploy.bench.streams_plan import StreamsPlan
 from deploy.settings import Settings
@@ -25,11 +25,14 @@ from storage.store_settings import StoreSettings
 from streams.topics import TopicSettings, create_topics
 from streams.worker_settings import WorkerSettings
 
-CAP = 1_021
+CAP = 1_000
+"""Events kept of a user."""
 CONTEXT = 128
 """Events in a sample."""
-EVERY = {"append": 20, "whole": 16}
-"""Actions of a user by sample, of each job."""
+APPEND_EVERY = 20
+"""Actions of a user by sample, in the append job."""
+WHOLE_EVERY = 16
+"""The same in the whole job."""
 LIMIT_SECONDS = 1_800.0
 """How long one run may take."""
 
@@ -120,7 +123,7 @@ class Runner:
         settings = Settings(
             kafka=replace(self._broker.kafka, group=self._name),
             topics=topics,
-            store=own_store(EVERY[planned.job]),
+            store=own_store(planned.job),
             worker=WorkerSettings(sample_events=CONTEXT),
         )
         ends = self._broker.ends(topics.events, topics.num_partitions)
@@ -160,9 +163,10 @@ class Runner:
         return sum(self._broker.ends(topics.samples, topics.num_partitions).values())
 
 
-def own_store(every: int, folder: Path = Path("state")) -> StoreSettings:
-    """Settings of Headwater's stores in these benchmarks."""
-    return StoreSettings(folder=folder, actions=ACTIONS, cap=CAP, sample_every=every, sample_exposures=1)
+def own_store(job: Job, folder: Path = Path("state")) -> StoreSettings:
+    """Settings of Headwater's stores in these benchmarks; the append job has no timers, as its peers have none."""
+    whole = StoreSettings(folder=folder, actions=ACTIONS, cap=CAP, sample_every=WHOLE_EVERY)
+    return whole if job == "whole" else replace(whole, sample_every=APPEND_EVERY, session_gap_seconds=0.0)
 
 
 def _figures(planned: Planned, run: Measured, broker_cpu: float) -> dict[str, Any]:

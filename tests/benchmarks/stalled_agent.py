@@ -22,7 +22,7 @@ import faust
 from deploy.bench.bench_broker import BenchBroker, bench_broker
 from deploy.bench.event_log import EventLog, produce
 from deploy.bench.processes import rss_mb
-from deploy.bench.streams import CONTEXT, EVERY, own_store
+from deploy.bench.streams import CONTEXT, own_store
 from deploy.broker import free_port
 from streams.chunk_app import end_on_signals
 from streams.figures import get_json
@@ -109,7 +109,7 @@ async def work(bootstrap_servers: list[str], port: int, folder: str, stall: floa
     worker = StalledWorker(
         KafkaSettings(bootstrap_servers=tuple(bootstrap_servers), group="stalled"),
         log.topics,
-        own_store(EVERY["whole"], Path(folder) / "state"),
+        own_store("whole", Path(folder) / "state"),
         WorkerSettings(sample_events=CONTEXT, web_port=port),
     )
     end_on_signals(worker.ending)
