@@ -3,10 +3,12 @@
 import logging
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
+
+from deploy.log_lines import JsonLines
 
 app = App(
     name="headwater",
@@ -49,8 +51,11 @@ def say(line: str) -> None:
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(log_format: Literal["text", "json"] = "text") -> None:
     """Send our own log lines from INFO, those of others from WARNING to stderr."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler.setFormatter(JsonLines() if log_format == "json" else text)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("deploy", "model", "storage", "streams", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)

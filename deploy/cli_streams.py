@@ -79,7 +79,7 @@ def worker(
     """Keep users' sequences: consume events, fold them into RocksDB, emit training samples."""
     from streams.worker import run_worker
 
-    log_to_stderr()
+    log_to_stderr(worker.log_format)
     return run_worker(kafka, topics, store, worker)
 
 

@@ -137,6 +137,7 @@ class ChunkConsumer(driver.Consumer):
         self._astray: set[TP] = set()
         self._waiting: set[TP] = set()
         self._refused: set[TP] = set()
+        self._goals: dict[TP, int] = {}
 
     def seek_later(self, partition: int) -> None:
         """Have the partition sought from the store before the next fetch."""
@@ -149,6 +150,26 @@ class ChunkConsumer(driver.Consumer):
         # aiokafka asserts that it is, and a rebalance comes between any two lines of ours.
         end: int | None = super().highwater(tp) if tp in self.assignment() else None
         return end
+
+    def lag(self, partition: int) -> int | None:
+        """Records that are not applied, from the end that the broker spoke of last; None where that is not known.
+
+        A transaction's marker is no record: once all that was read is applied, what counts is how far was read.
+        """
+        tp = TP(self.transport.positions.topic, partition)
+        end, applied = self.highwater(tp), self.transport.positions.next_offset(partition)
+        if end is None or applied is None:
+            return None
+        read = self._read_to(tp) if self._next.get(tp) == applied else None
+        return max(0, end - max(applied, read or 0))
+
+    def behind(self) -> dict[int, int | None]:
+        """Of each assigned partition the records that its log held at that time and that are not applied yet.
+
+        None where the partition is not open, or not known how far its log went.
+        """
+        topic = self.transport.positions.topic
+        return {tp.partition: self._behind(tp) for tp in self.assignment() if tp.topic == topic}
 
     def in_group(self) -> bool:
         """False once the task that keeps this consumer in its group has died, which happens without a word."""
@@ -235,7 +256,9 @@ class ChunkConsumer(driver.Consumer):
             return
         self._astray.clear()
         self._next = {tp: offset for tp, offset in self._next.items() if tp in mine - astray}
-        offsets = await positions.place(await self._bounds(mine))
+        bounds = await self._bounds(mine)
+        self._goals = {tp: self._goals.get(tp, bounds[tp.partition].end) for tp in mine}
+        offsets = await positions.place(bounds)
         wanted = {tp: offsets[tp.partition] for tp in astray if tp.partition in offsets}
         self._wait_for({tp for tp in mine if tp.partition not in offsets}, mine)
         try:
@@ -243,6 +266,20 @@ class ChunkConsumer(driver.Consumer):
         except IllegalStateError:
             return  # revoked meanwhile; the rebalance leads here again
         self._next.update(wanted)
+
+    def _read_to(self, tp: TP) -> int | None:
+        consumer = self._thread._consumer  # noqa: SLF001 - as in `in_group`
+        assigned = consumer._subscription.subscription.assignment if consumer else None  # noqa: SLF001 - as above
+        if assigned is None or tp not in assigned.tps:
+            return None
+        state = assigned.state_value(tp)
+        return int(state.position) if state.has_valid_position else None
+
+    def _behind(self, tp: TP) -> int | None:
+        goal, applied = self._goals.get(tp), self.transport.positions.next_offset(tp.partition)
+        if goal is None or applied is None:
+            return None
+        return 0 if self.lag(tp.partition) == 0 else max(0, goal - applied)
 
     def _wait_for(self, waiting: set[TP], mine: set[TP]) -> None:
         # Their records stay where they are; those of the other partitions are fetched meanwhile.

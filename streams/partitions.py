@@ -201,7 +201,8 @@ class Partitions:
         sending.add_done_callback(self._sender_ended)
         checkpoints = PartitionCheckpoints(store, self._threads, topic_id=self.description.topic_id)
         self._held[number] = Partition(store, checkpoints, sender, sending)
-        logger.info("partition %d of %s is held, applied to offset %d", number, self.topic, store.applied)
+        place = {"partition": number, "offset": store.applied}
+        logger.info("partition %d of %s is held, applied to offset %d", number, self.topic, store.applied, extra=place)
         age = checkpoints.age_seconds
         if age is None or age > self._worker.checkpoint_seconds:
             # The log may not reach back to an old one for long.
@@ -257,7 +258,8 @@ class Partitions:
             return
         first = bounds.end if store.epoch == 0 and self._worker.start == "latest" else bounds.earliest
         if first > 0:
-            logger.warning("%s-%d is read from offset %d on", self.topic, store.partition, first)
+            place = {"partition": store.partition, "offset": first}
+            logger.warning("%s-%d is read from offset %d on", self.topic, store.partition, first, extra=place)
             store.apply(0, first - 1, [])
 
     def _folder(self, partition: int) -> Path:

@@ -14,6 +14,7 @@ from streams.owners import Owners, OwnerUnavailableError
 from streams.ownership import FORWARDED, NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 from streams.partitions import Partitions
+from streams.readiness import Readiness
 from streams.worker_metrics import WorkerMetrics
 
 MAX_LAST = 100_000
@@ -58,9 +59,10 @@ class Views:
         self._partitions = partitions
         self._metrics = metrics
         self._owners = Owners(app, partitions.topic)
+        self._readiness = Readiness(app, partitions)
 
     def install(self) -> None:
-        """Add the views to the app: `GET /sequence?user_id=ID&last=N&until=POSITION` and `GET /state`.
+        """Add the views to the app: `GET /sequence?user_id=ID&last=N&until=POSITION`, `/state`, `/live` and `/ready`.
 
         A request for a user of whom another worker holds the partition is answered by that one, through this one.
         """
@@ -76,7 +78,17 @@ class Views:
             return view.json(self.state())
 
         self._app.page("/sequence")(sequence)
+
+        async def live(view: web.View, request: web.Request) -> web.Response:
+            return view.json({"live": True})
+
+        async def ready(view: web.View, request: web.Request) -> web.Response:
+            missing = self._readiness.missing()
+            return view.json({"ready": missing is None, "missing": missing}, status=503 if missing else 200)
+
         self._app.page("/state")(state)
+        self._app.page("/live")(live)
+        self._app.page("/ready")(ready)
 
     def sequence(self, user_id: str, last: str | None = None, until: str | None = None) -> tuple[int, dict[str, Any]]:
         """HTTP status and answer; 421 where another worker holds the user's partition, 410 before what is kept."""
@@ -131,6 +143,7 @@ class Views:
             "timers": store.num_timers,
             "users": store.num_users,
             "highwater": consumer.highwater(TP(self._partitions.topic, store.partition)),
+            "lag": consumer.lag(store.partition),
         }
 
 

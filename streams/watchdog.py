@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # aiokafka ships no types
@@ -56,8 +56,16 @@ class Watchdog:
     """Looks at a worker's progress for as long as `run` runs."""
 
     def __init__(
-        self, consumer: ChunkConsumer, partitions: WatchedPositions, kafka: KafkaSettings, seconds: float
+        self,
+        consumer: ChunkConsumer,
+        partitions: WatchedPositions,
+        kafka: KafkaSettings,
+        seconds: float,
+        *,
+        holds_back: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`holds_back` says whether records wait because what they lead to cannot leave."""
+        self._holds_back = holds_back
         self._consumer = consumer
         self._partitions = partitions
         self._kafka = kafka
@@ -88,13 +96,13 @@ class Watchdog:
 
     async def _waiting(self) -> dict[int, tuple[int, bool]]:
         waiting = {}
-        for number in self._partitions.held:
+        for number in sorted(self._partitions.held):
             tp = TP(self._partitions.topic, number)
             position = await self._position(tp)
             if position is not None:
                 end = self._consumer.highwater(tp)
                 offset = self._partitions.next_offset(number) or 0
-                waiting[number] = (offset, end is not None and end > position)
+                waiting[number] = (offset, end is not None and end > position and not self._holds_back())
         return waiting
 
     async def _position(self, tp: TP) -> int | None:

@@ -47,6 +47,8 @@ __all__ = ["Worker", "WorkerSettings", "run_worker"]
 
 REVOKED_SECONDS = 2.0
 """How long the group waits for the checkpoints of a rebalance; those not made by then are made during it."""
+FULL_SECONDS = 0.05
+"""Pause before a full outbox is looked at again."""
 SHIP_SECONDS = 5.0
 """How long stopping waits for the last checkpoints to be shipped."""
 
@@ -84,6 +86,7 @@ class Worker:
             ending=self.ending,
         )
         self._member = StaticMember(kafka, worker.instance_id)
+        self._holds_back = False
         self._decoder = ChangeDecoder(store.actions)
         self._producer: AIOKafkaProducer = outbox_producer(kafka)
         self.app = self._new_app(store)
@@ -103,7 +106,8 @@ class Worker:
             # Steps 2 and 3.
             applied = self.partitions.apply(chunk, changes)
         except LogHoleError as hole:
-            logger.warning("%s; reading them again", hole)
+            place = {"partition": chunk.partition, "offset": chunk.start}
+            logger.warning("%s; reading them again", hole, extra=place)
             self.metrics.holes.inc()
             self.consumer.seek_later(chunk.partition)
         else:
@@ -151,11 +155,24 @@ class Worker:
     async def _sequences(self, chunks: faust.StreamT[Any]) -> None:
         async for chunk in chunks:
             try:
+                await self._room(chunk.partition)
                 self.apply(chunk)
             except HeadwaterError as error:
                 self.ending.fail(error)
             except Exception as error:
                 exit_now(f"offsets {chunk.start} to {chunk.last} of partition {chunk.partition}", error)
+
+    async def _room(self, partition: int) -> None:
+        # While this waits, two chunks are buffered and no more is fetched; the group hears from us all the same.
+        while self._is_full(partition) and not self.ending.requested:
+            self._holds_back = True
+            await asyncio.sleep(FULL_SECONDS)
+            self.metrics.held_back.inc(FULL_SECONDS)
+        self._holds_back = False
+
+    def _is_full(self, partition: int) -> bool:
+        store = self.partitions.stores.get(partition)
+        return store is not None and store.outbox_size >= self.settings.max_outbox
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
         self._member.joined(self.consumer.member_id())
@@ -176,7 +193,13 @@ class Worker:
             await retention.look(self.partitions.checkpoint_ages)
 
     async def _watch(self) -> None:
-        watchdog = Watchdog(self.consumer, self.partitions, self.kafka, self.settings.watchdog_seconds)
+        watchdog = Watchdog(
+            self.consumer,
+            self.partitions,
+            self.kafka,
+            self.settings.watchdog_seconds,
+            holds_back=lambda: self._holds_back,
+        )
         await watchdog.run()
 
     async def _tick(self) -> None:

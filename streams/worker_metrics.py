@@ -61,6 +61,9 @@ class WorkerMetrics:
         self.dead_letters = self._counter("headwater_dead_letters", "Dead letters that were sent", "cause")
         self.samples = self._counter("headwater_samples", "Samples that were sent")
         self.holes = self._counter("headwater_holes", "Chunks that did not join the state and were read again")
+        self.held_back = self._counter(
+            "headwater_held_back_seconds", "Time for which no records were applied because an outbox was full"
+        )
         self.event_to_sequence = LatencyHistogram(
             "headwater_event_to_sequence_seconds", "From a record's Kafka time to its place in the sequence"
         )
@@ -81,6 +84,7 @@ class WorkerMetrics:
             self.dead_letters,
             self.samples,
             self.holes,
+            self.held_back,
         )
         return {
             sample.name + "".join(f".{label}" for label in sample.labels.values()): sample.value

@@ -19,6 +19,8 @@ class WorkerSettings:
     """Where the other workers reach its HTTP views; empty: at web_host and web_port."""
     sample_events: int = 1_024
     """Events of context in a sample; those it is to teach are in it beyond that."""
+    max_outbox: int = 20_000
+    """Samples and dead letters of a partition that may wait for Kafka; with more, no records are applied."""
     checkpoint_seconds: float = 60.0
     """How often a checkpoint of each partition is made."""
     checkpoint_url: str = ""
@@ -30,6 +32,8 @@ class WorkerSettings:
     """How long the group waits for a silent worker before its partitions go to others."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where a partition begins of which there is no state and no commit of the group."""
+    log_format: Literal["text", "json"] = "text"
+    """What log lines are: text for people, or a JSON object each, with partition and offset in fields of their own."""
     instance_id: str = ""
     """Name of this worker that stays over restarts, for static membership; another for each worker, or empty."""
 
@@ -50,14 +54,19 @@ class WorkerSettings:
             raise ValueError(f"web_port must be 1 to 65535, got {self.web_port}")
         if self.advertised_url and not re.fullmatch(r"https?://[^/?#]+", self.advertised_url):
             raise ValueError(f"advertised_url must be like http://worker-1:6066, got {self.advertised_url!r}")
-        if self.sample_events < 1:
-            raise ValueError(f"sample_events must be >= 1, got {self.sample_events}")
+        for name in ("sample_events", "max_outbox"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        self._check_seconds()
+        if urlsplit(self.checkpoint_url).username is not None:
+            raise ValueError("checkpoint_url must hold no name or password: give those in the environment")
+        for name, kinds in (("start", ("earliest", "latest")), ("log_format", ("text", "json"))):
+            if getattr(self, name) not in kinds:
+                raise ValueError(f"{name} must be {' or '.join(kinds)}, got {getattr(self, name)!r}")
+
+    def _check_seconds(self) -> None:
         for name in ("checkpoint_seconds", "watchdog_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if urlsplit(self.checkpoint_url).username is not None:
-            raise ValueError("checkpoint_url must hold no name or password: give those in the environment")
         if not 6 <= self.session_seconds <= 1800:
             raise ValueError(f"session_seconds must be 6 to 1800, which brokers allow, got {self.session_seconds}")
-        if self.start not in ("earliest", "latest"):
-            raise ValueError(f"start must be earliest or latest, got {self.start!r}")

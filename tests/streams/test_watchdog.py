@@ -49,14 +49,20 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> Consumer:
     return Consumer()
 
 
-def _look(consumer: Consumer, *times: float, stores: Any = (0,), topic_id: str = "t") -> None:
+def _look(consumer: Consumer, *times: float, stores: Any = (0,), topic_id: str = "t", holds_back: bool = False) -> None:
     partitions = SimpleNamespace(
-        stores=dict.fromkeys(stores),
+        held=set(stores),
         topic="events",
         next_offset=lambda _: 5,
         description=TopicDescription(topic_id=topic_id, num_partitions=1),
     )
-    watchdog = Watchdog(cast("ChunkConsumer", consumer), cast("Partitions", partitions), KafkaSettings(), 60.0)
+    watchdog = Watchdog(
+        cast("ChunkConsumer", consumer),
+        cast("Partitions", partitions),
+        KafkaSettings(),
+        60.0,
+        holds_back=lambda: holds_back,
+    )
 
     async def look() -> None:
         for now in times:
@@ -71,6 +77,12 @@ def test_waiting_records_that_are_not_applied_end_the_process(consumer: Consumer
     _look(consumer, 0, 59)
     with pytest.raises(Ended, match="no record of partition 0 was applied for 60 s"):
         _look(consumer, 0, 59, 60)
+
+
+def test_records_that_wait_for_room_do_not_end_the_process(consumer: Consumer) -> None:
+    """A worker whose samples Kafka does not take would be restarted for ever, and read its state anew each time."""
+    consumer.end = 6
+    _look(consumer, 0, 1000, holds_back=True)
 
 
 def test_a_transaction_marker_at_the_end_is_no_waiting_record(consumer: Consumer) -> None:

@@ -56,6 +56,8 @@ def test_only_what_waits_and_does_not_move_is_stalled() -> None:
         {"watchdog_seconds": -1.0},
         {"session_seconds": 3.0},
         {"start": "middle"},
+        {"max_outbox": 0},
+        {"log_format": "xml"},
     ],
 )
 def test_worker_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
