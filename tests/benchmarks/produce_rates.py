@@ -51,17 +51,14 @@ def one_by_one(kafka: KafkaSettings, topic: str, events: list[Action]) -> None:
 
 def ingress_row(kafka: KafkaSettings, topics: TopicSettings, count: int, folder: Path) -> Row:
     """Forward what is in `topics.actions`, timed from the first chunk that is counted."""
-    process = IngressProcess(kafka, topics, folder / "ingress.log", ACTIONS)
     first, began, cpu = 0, 0.0, 0.0
-    try:
+    with IngressProcess(kafka, topics, folder / "ingress.log", ACTIONS) as process:
         while (taken := process.num_taken()) < count:
             if taken and not first:
                 first, began, cpu = taken, time.perf_counter(), cpu_seconds(process.process.pid)
             time.sleep(0.1)
         num, seconds = count - first, time.perf_counter() - began
         return "headwater ingress, one process", num / seconds, (cpu_seconds(process.process.pid) - cpu) / num * 1e6
-    finally:
-        process.end()
 
 
 def cpu_seconds(pid: int) -> float:

@@ -25,7 +25,7 @@ def with_sources(kafka: KafkaSettings, topics: TopicSettings, *, num_partitions:
 
 
 class IngressProcess:
-    """`headwater ingress` as a process."""
+    """`headwater ingress` as a process; leaving the context ends it where it still runs."""
 
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings, log: Path, actions: tuple[str, ...]) -> None:
         self.port = free_port()
@@ -49,6 +49,12 @@ class IngressProcess:
                 cwd=Path(__file__).parents[2],
             )
 
+    def __enter__(self) -> "IngressProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     def figures(self) -> Scrape:
         """Its metrics; empty while it does not answer."""
         return scrape(f"http://127.0.0.1:{self.port}/metrics")
@@ -67,3 +73,8 @@ class IngressProcess:
         """Signal it and return its exit status."""
         self.process.send_signal(number)
         return self.process.wait(30)
+
+
+def has_taken(process: IngressProcess, num_records: int) -> bool:
+    """Whether it has forwarded or refused so many records since it started."""
+    return process.num_taken() >= num_records

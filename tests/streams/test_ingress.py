@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from streams.kafka_settings import KafkaSettings
 from streams.plain_log import read_topic
 from streams.topics import TopicSettings, describe_topic
 from tests.brokers import Broker, fresh_topics, wait_until
-from tests.streams.ingresses import IngressProcess, with_sources
+from tests.streams.ingresses import IngressProcess, has_taken, with_sources
 
 ACTIONS = ("like", "click")
 NOW_MS = 1_700_000_000_000
@@ -32,15 +33,15 @@ def test_what_others_send_arrives_by_user_each_once(broker: Broker, tmp_path: Pa
     ]
     send(kafka, topics.impressions, [(b"", untyped(each)) for each in shown])
     send(kafka, topics.actions, [(each.item_id.encode(), encode_event(each, "msgpack")) for each in acted])
-    process = IngressProcess(kafka, topics, tmp_path / "log", ACTIONS)
-    wait_until("all forwarded", lambda: process.num_taken() >= 250)
-    assert process.end() == 0, process.log.read_text()
+    with IngressProcess(kafka, topics, tmp_path / "log", ACTIONS) as process:
+        wait_until("all forwarded", partial(has_taken, process, 250))
+        assert process.end() == 0, process.log.read_text()
     # A second run goes on where the first one committed.
     later = Action(user_id="u9", ts_ms=NOW_MS, item_id="a", action="click")
     send(kafka, topics.actions, [(b"x", encode_event(later))])
-    process = IngressProcess(kafka, topics, tmp_path / "log", ACTIONS)
-    wait_until("the later one forwarded", lambda: process.num_taken() >= 1)
-    assert process.end() == 0, process.log.read_text()
+    with IngressProcess(kafka, topics, tmp_path / "log", ACTIONS) as process:
+        wait_until("the later one forwarded", partial(has_taken, process, 1))
+        assert process.end() == 0, process.log.read_text()
     sent: list[Event] = [*shown, *acted, later]
     records = list(read_topic(kafka, topics.events))
     events = [decode_event(record.key, record.value, record.timestamp, frozenset(ACTIONS)) for record in records]
@@ -84,10 +85,10 @@ def test_what_is_no_event_becomes_a_dead_letter_of_its_own_topic(tansu: Broker, 
     }
     send(kafka, topics.impressions, [(b"k", value) for value in (*bad.values(), encode_event(grows))])
     send(kafka, topics.actions, [(b"k", filled), (b"k", untyped(action)), (b"k", untyped(action, action="teleport"))])
-    process = IngressProcess(kafka, topics, tmp_path / "log", ACTIONS)
-    wait_until("all taken", lambda: process.num_taken() >= len(bad) + 4)
-    refused = process.figures().by_label("headwater_refused_total", "cause")
-    assert process.end() == 0, process.log.read_text()
+    with IngressProcess(kafka, topics, tmp_path / "log", ACTIONS) as process:
+        wait_until("all taken", partial(has_taken, process, len(bad) + 4))
+        refused = process.figures().by_label("headwater_refused_total", "cause")
+        assert process.end() == 0, process.log.read_text()
     letters = list_dead_letters(kafka, topics, 100)
     assert {letter.cause for letter in letters if letter.topic == topics.impressions} == set(bad)
     assert {letter.cause for letter in letters if letter.topic == topics.actions} == {"unknown_action"}
