@@ -23,6 +23,8 @@ NUM_PARTITIONS = 6
 """With 4 Faust's assignor, which fills workers up to the rounded-up share, leaves the third of three without any."""
 SETTLED_SECONDS = 120.0
 QUIET_SECONDS = 1.0
+SMALLEST: Any = {"cap": 64, "sample_every": 3, "sample_exposures": 20, "session_gap_seconds": 1.5}
+"""Settings of stores that make trims, timers and ticks frequent."""
 OF_OLD_DATABASES = ("ShippedRestore.run:3", "ShippedRestore.run:4")
 """Points that are reached where there is a database that a shipped checkpoint is ahead of."""
 EXPLAINED = 2

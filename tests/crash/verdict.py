@@ -26,6 +26,8 @@ class Found(NamedTuple):
     samples: int
     repeated: int
     """Samples that came more than once, equal each time."""
+    told: Mapping[str, int]
+    """What changed nothing, or left: duplicates, events that came too late, events beyond the cap."""
 
 
 class SentSamples:
@@ -83,5 +85,7 @@ def compare(
     sent.read(kafka, topics)
     compare_learned(expected, sent.ranges, report, known_before)
     compare_dead_letters(expected, kafka, topics, report)
-    findings = {**report.findings, "samples_differing": sent.differing}
-    return Found(findings, report.events, report.users, len(sent.bodies), sent.repeated), sent
+    others = {"samples_differing": sent.differing, "not_compared": report.moved_on, "not_drained": report.pending}
+    told = {"duplicates": report.duplicates, "too_late": report.too_late, "capped_out": report.capped_out}
+    findings = {**report.findings, **others}
+    return Found(findings, report.events, report.users, len(sent.bodies), sent.repeated, told), sent
