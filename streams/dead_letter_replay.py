@@ -7,7 +7,8 @@ as good as once. It is keyed by the user that its value names, whatever its key 
 import asyncio
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -16,12 +17,11 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # as abo
 
 from storage.errors import SetupError
 from streams.bulk import BulkRecord, BulkSender, bulk_producer
-from streams.dead_letters import DeadLetterRecord, read_dead_letter
+from streams.dead_letters import DeadLetterRecord, read_dead_letters
 from streams.events import InvalidEventError, Kind, decode_value, encoding_of
 from streams.forwarding import ORIGIN, forwarded
 from streams.kafka_settings import KafkaSettings
 from streams.partitioning import partitions_of
-from streams.plain_log import read_topic
 from streams.topics import TopicSettings, existing_topic
 
 
@@ -80,7 +80,7 @@ def replay_dead_letters(
     """
     num_partitions = existing_topic(kafka, topics.events).num_partitions
     judge = _Judge(topics, frozenset(actions), num_partitions)
-    letters = _letters(kafka, topics, chosen)
+    letters = islice(filter(chosen.matches, read_dead_letters(kafka, topics)), chosen.limit)
     if dry_run:
         return [judge(letter)[0] for letter in letters]
     try:
@@ -113,18 +113,6 @@ async def _started(kafka: KafkaSettings) -> AIOKafkaProducer:
     producer = bulk_producer(kafka)
     await producer.start()
     return producer
-
-
-def _letters(kafka: KafkaSettings, topics: TopicSettings, chosen: LetterFilter) -> Iterator[DeadLetterRecord]:
-    seen: set[str] = set()
-    for record in read_topic(kafka, topics.dead_letters):
-        letter = read_dead_letter(record)
-        if letter is None or letter.letter_id in seen or not chosen.matches(letter):
-            continue
-        seen.add(letter.letter_id)
-        yield letter
-        if len(seen) == chosen.limit:
-            return
 
 
 class _Judge:

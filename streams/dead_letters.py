@@ -19,6 +19,7 @@ from storage.keys import OutboxKey
 from streams.events import InvalidEventError
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
+from streams.plain_log import read_topic
 from streams.topics import TopicSettings, existing_topic
 
 MAX_LIST_SECONDS = 30.0
@@ -144,6 +145,16 @@ def read_dead_letter(record: Any) -> DeadLetterRecord | None:
         head=record.value or b"",
         letter_id=headers[_ID],
     )
+
+
+def read_dead_letters(kafka: KafkaSettings, topics: TopicSettings) -> Iterator[DeadLetterRecord]:
+    """All dead letters of all topics, each once; raises `SetupError` where they cannot be read."""
+    seen: set[str] = set()
+    for record in read_topic(kafka, topics.dead_letters):
+        letter = read_dead_letter(record)
+        if letter is not None and letter.letter_id not in seen:
+            seen.add(letter.letter_id)
+            yield letter
 
 
 def list_dead_letters(

@@ -1,18 +1,11 @@
 """What the records of a chunk ask the store to do."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from storage.changes import Acted, Change, Exposed, Refused, Ticked, Updated
+from storage.changes import Acted, Change, Exposed, Ticked, Updated
+from streams.dead_letters import refuse
 from streams.events import Action, Event, Impression, InvalidEventError, UserUpdate, decode_event
-
-MAX_HEAD_BYTES = 64 * 1024
-"""How much of a refused record's value is kept."""
-MAX_KEY_BYTES = 1_024
-"""How much of a refused record's key is kept."""
-MAX_MESSAGE_LENGTH = 500
-"""How much is kept of why a record was refused."""
 
 
 class ChangeDecoder:
@@ -31,7 +24,7 @@ class ChangeDecoder:
         try:
             event = decode_event(record.key, record.value, kafka_ms, self._names)
         except InvalidEventError as error:
-            return _refused(record, error)
+            return refuse(record, error)
         return self._change(record.offset, kafka_ms, event)
 
     def _change(self, offset: int, kafka_ms: int, event: Event) -> Change:
@@ -53,17 +46,3 @@ class ChangeDecoder:
         if isinstance(event, UserUpdate):
             return Updated(offset, event.user_id, event.ts_ms, event.features)
         return Ticked(offset, event.ts_ms)
-
-
-def _refused(record: Any, error: InvalidEventError) -> Refused:
-    value = record.value or b""
-    return Refused(
-        offset=record.offset,
-        kafka_ms=record.timestamp,
-        cause=error.cause,
-        message=str(error)[:MAX_MESSAGE_LENGTH],
-        key=(record.key or b"")[:MAX_KEY_BYTES],
-        head=value[:MAX_HEAD_BYTES],
-        size=len(value),
-        sha256=hashlib.sha256(value).hexdigest(),
-    )

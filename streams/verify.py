@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from streams.dead_letters import list_dead_letters
+from streams.dead_letters import read_dead_letters
 from streams.expected import ExpectedState, Taken
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
@@ -144,8 +144,11 @@ def compare_dead_letters(
     expected: ExpectedState, kafka: KafkaSettings, topics: TopicSettings, report: VerifyReport
 ) -> None:
     """Hold the dead-letter topic against the refused records of the log."""
-    limit = max(1, 2 * len(expected.refused))
-    letters = {(letter.partition, letter.offset): letter.cause for letter in list_dead_letters(kafka, topics, limit)}
+    letters = {
+        (letter.partition, letter.offset): letter.cause
+        for letter in read_dead_letters(kafka, topics)
+        if letter.topic == topics.events
+    }
     report.dead_letters = len(expected.refused)
     report.dead_letters_missing = sum(letters.get(place) != cause for place, cause in expected.refused.items())
     report.dead_letters_by_cause = dict(sorted(Counter(expected.refused.values()).items()))

@@ -169,7 +169,7 @@ def whole_run(monkeypatch: pytest.MonkeyPatch, workers: Workers, folder: Path) -
     record = SimpleNamespace(partition=1, offset=0, key=b"bob", value=encode_event(event), timestamp=9)
     monkeypatch.setattr("streams.expected.read_topic", lambda kafka, topic: [record])
     monkeypatch.setattr("streams.expected.first_offsets", lambda kafka, topic: {})
-    monkeypatch.setattr("streams.verify.list_dead_letters", lambda kafka, topics, limit: [])
+    monkeypatch.setattr("streams.verify.read_dead_letters", lambda kafka, topics: iter(()))
     store = StoreSettings(actions=("like",), sample_every=1)
     return verify_all(KafkaSettings(), TopicSettings(), store, URLS, SnapshotSettings(url=str(folder)))
 
