@@ -37,8 +37,9 @@ coverage: install  ## Run the tests of streams and storage with coverage
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
-fuzz: install  ## Feed what decodes records from outside with rubbish (ARGS="--examples N --seed N")
+fuzz: install  ## Feed what decodes records with rubbish, and damage a store's values (ARGS="--examples N --seed N")
 	@$(BIN)/python -m tests.streams.fuzz_decoders $(ARGS)
+	@$(BIN)/python -m tests.storage.fuzz_store $(ARGS)
 
 crash-streams: install  ## Run the whole crash matrix on an Apache Kafka in KAFKA_HOME (an hour)
 	@CI=true $(BIN)/python -m pytest tests/crash -m "matrix or not matrix" $(ARGS)
