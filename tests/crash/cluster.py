@@ -62,9 +62,7 @@ class Cluster:
             self.kafka, self.topics = fresh_topics(broker, num_partitions=NUM_PARTITIONS)
         else:
             self.kafka, self.topics = replace(like.kafka, group=f"{like.kafka.group}-{folder.name}"), like.topics
-        self.store = StoreSettings(
-            folder=folder / "state", actions=ACTIONS, sample_every=2, sample_exposures=20, session_gap_seconds=2.0
-        )
+        self.store = StoreSettings(folder=folder / "state", actions=ACTIONS, **SMALLEST)
         self.shared = shared
         self.workers: dict[str, FaultyWorker] = {}
         self.frozen: set[str] = set()
