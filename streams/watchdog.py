@@ -88,7 +88,7 @@ class Watchdog:
 
     async def _waiting(self) -> dict[int, tuple[int, bool]]:
         waiting = {}
-        for number in self._partitions.held:
+        for number in sorted(self._partitions.held):
             tp = TP(self._partitions.topic, number)
             position = await self._position(tp)
             if position is not None:
