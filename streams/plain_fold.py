@@ -96,7 +96,7 @@ class PlainEvent:
 
     @property
     def values(self) -> list[tuple[int, float]]:
-        """The newest (action, value) of each action type that came with one, in the order of the actions' time."""
+        """The newest (action, value) of each action type that came with one, in the order of time, then of types."""
         newest = {act.action: act for act in sorted(self.acts, key=_time) if act.value is not None}
         return [(act.action, act.value) for act in sorted(newest.values(), key=_time) if act.value is not None]
 
@@ -125,7 +125,7 @@ def _hash(text: str) -> int:
 
 
 def _time(row: PlainRow) -> tuple[int, int]:
-    return row.ts_ms, row.position
+    return row.ts_ms, row.action
 
 
 def fold_rows(rows: Iterable[PlainRow], window_ms: int) -> list[PlainEvent]:

@@ -39,7 +39,7 @@ def taken_blocks(monkeypatch: pytest.MonkeyPatch) -> list[Block]:
     return taken
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("rate", [1.0, 0.3])
 def test_a_partial_read_is_the_whole_read_cut(store_factory: StoreFactory, seed: int, rate: float) -> None:
     """A read that stops too early shows clicks as organic, or lacks them."""
@@ -65,7 +65,7 @@ def test_a_partial_read_is_the_whole_read_cut(store_factory: StoreFactory, seed:
                 assert found.new_kafka_ms.tolist() == expected.new_kafka_ms.tolist()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("cap", [12, 1_000])
 def test_samples_that_are_read_together_are_those_read_one_by_one(
     store_factory: StoreFactory, seed: int, cap: int
@@ -77,12 +77,14 @@ def test_samples_that_are_read_together_are_those_read_one_by_one(
     apply_singly(store, make_changes(NUM, seed=seed, users=1, items=rng.choice([3, 40])))
     due = [(key.position, item.since) for key, item in store.outbox(NUM) if isinstance(item, SampleRef)]
     assert len(due) > 50
-    for chosen in (due, due[::-1], rng.sample(due, len(due)), due[-1:], []):
-        for last in (0, 2, 30):
+    due = rng.sample(due, 15)
+    for last in (0, 5):
+        singly = {each: store.read("user0", until=each[0], since=each[1], last=last) for each in due}
+        for chosen in (due, sorted(due), sorted(due, reverse=True), []):
             together = store.read_samples("user0", chosen, last=last)
-            singly = [store.read("user0", until=until, since=since, last=last) for until, since in chosen]
-            assert [summaries(each) for each in together] == [summaries(each) for each in singly]
-            assert [each.new_kafka_ms.tolist() for each in together] == [each.new_kafka_ms.tolist() for each in singly]
+            assert [summaries(each) for each in together] == [summaries(singly[each]) for each in chosen]
+            new_ms = [each.new_kafka_ms.tolist() for each in together]
+            assert new_ms == [singly[each].new_kafka_ms.tolist() for each in chosen]
 
 
 def test_an_action_whose_exposure_is_far_back_is_no_event_of_its_own(

@@ -124,6 +124,13 @@ def test_several_actions_are_a_mask_with_a_value_each() -> None:
     assert (event.actions, event.values, event.acted, event.last) == (3, [(1, 1.0), (0, 4.5)], 1, 4)
 
 
+def test_values_of_one_moment_stand_in_the_order_of_the_types() -> None:
+    """Which of two actions of one click came first would be the producer's whim."""
+    log = (shown("a"), acted("a", "dislike", ts_ms=5, value=1.0), acted("a", ts_ms=5, value=2.0))
+    (event,) = events_of(fold(*log))
+    assert event.values == [(0, 2.0), (1, 1.0)]
+
+
 def test_events_stand_by_time_then_by_id_not_by_arrival() -> None:
     """Ties by arrival would make sequences of producers that race."""
     first, second = sorted(("x", "y"), key=lambda text: xxh3_64_intdigest(text.encode()))
