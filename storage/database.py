@@ -37,16 +37,18 @@ class Database:
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """The values of keys, in their order."""
-        with self._wrapped("read"):
-            wanted: list[Any] = list(keys)
+        wanted: list[Any] = list(keys)
+        try:
             values: Any = self._db.get(wanted)
-            return list(values)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._failed("read", error) from error
+        return list(values)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [start, end), ascending."""
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
-        with self._wrapped("read"):
+        try:
             cursor = self._db.iter(options)
             cursor.seek(start)
             while cursor.valid():
@@ -54,10 +56,12 @@ class Database:
                 cursor.next()
             # A cursor ends at a damaged block as it does at the last key.
             cursor.status()
+        except Exception as error:
+            raise self._failed("read", error) from error
 
     def scan_back(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [start, end], descending."""
-        with self._wrapped("read"):
+        try:
             cursor = self._db.iter(ReadOptions())
             cursor.seek_for_prev(end)
             while cursor.valid():
@@ -67,6 +71,8 @@ class Database:
                 yield key, cursor.value()
                 cursor.prev()
             cursor.status()
+        except Exception as error:
+            raise self._failed("read", error) from error
 
     def write(self, batch: WriteBatch) -> None:
         """Write a batch, whole or not at all."""
@@ -109,17 +115,19 @@ class Database:
     def _wrapped(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (StateError, GeneratorExit):
-            raise
-        except Exception as error:  # rocksdict raises bare Exception
-            if self._closed:
-                raise StateError(f"state in {self.folder} cannot be {verb}: it is closed; open it again") from error
-            text = str(error)
-            if "lock hold" in text or "lock file" in text:
-                raise StateInUseError(
-                    f"state in {self.folder} is in use by another process: stop that one, or set another folder"
-                ) from error
-            raise self._unusable(verb, error) from error
+        except Exception as error:
+            raise self._failed(verb, error) from error
+
+    def _failed(self, verb: str, error: Exception) -> StateError:
+        """What to raise where RocksDB raised this."""
+        text = str(error)
+        if self._closed:
+            return StateError(f"state in {self.folder} cannot be {verb}: it is closed; open it again")
+        if "lock hold" in text or "lock file" in text:
+            return StateInUseError(
+                f"state in {self.folder} is in use by another process: stop that one, or set another folder"
+            )
+        return self._unusable(verb, error)
 
     def _unusable(self, verb: str, error: Exception) -> StateError:
         return StateError(

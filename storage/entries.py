@@ -76,22 +76,30 @@ class Entries:
         items = self.items
         return Entries(self.rows[places], b"".join([items[start:end] for start, end in bounds]))
 
+    def first_after(self, position: int) -> int:
+        """Place of the first row after a position; rows stand in the order of positions."""
+        positions = self.rows["position"]
+        if not len(positions) or positions[-1] <= position:
+            return len(positions)
+        return int(positions.searchsorted(position, side="right"))
+
     def until(self, position: int) -> "Entries":
-        """The rows up to a position (included); they stand in the order of positions."""
-        if not len(self.rows) or self.rows["position"][-1] <= position:
+        """The rows up to a position (included)."""
+        num = self.first_after(position)
+        if num == len(self.rows):
             return self
-        num = int(np.searchsorted(self.rows["position"], position, side="right"))
         return Entries(self.rows[:num], self.items[: int(self.rows["item_bytes"][:num].sum())])
 
     def item_ids(self, places: Columns) -> list[str]:
         """Item ids of the rows at these places."""
-        ends = np.cumsum(self.rows["item_bytes"], dtype=np.int64)
-        bounds = zip((ends - self.rows["item_bytes"])[places].tolist(), ends[places].tolist(), strict=True)
+        lengths = self.rows["item_bytes"].astype(np.int64)
+        ends = lengths.cumsum()[places].tolist()
+        starts = map(int.__sub__, ends, lengths[places].tolist())
         text = self.items.decode()
         if len(text) == len(self.items):
-            return [text[start:end] for start, end in bounds]
+            return [text[start:end] for start, end in zip(starts, ends, strict=True)]
         items = self.items
-        return [items[start:end].decode() for start, end in bounds]
+        return [items[start:end].decode() for start, end in zip(starts, ends, strict=True)]
 
     def to_bytes(self) -> bytes:
         """As stored: the number of rows (4 bytes, little-endian), the rows, the item ids."""

@@ -10,8 +10,7 @@ The fold is a function of the set of rows; in which order they arrived makes no 
 4. Of the exposures without an action a share is kept, chosen by the row's hashes.
 """
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,8 +25,7 @@ _NO_VALUES = np.empty(0)
 Places = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Rows of one user in order of arrival, and which event each belongs to."""
 
     entries: Entries
@@ -68,7 +66,7 @@ class Fold:
             value_places=value_places,
             value_actions=value_actions,
             values=values,
-            new_kafka_ms=rows["kafka_ms"][rows["position"] > since] if since is not None else _NO_TIMES,
+            new_kafka_ms=_NO_TIMES if since is None else rows["kafka_ms"][self.entries.first_after(since) :],
         )
 
     def _actions_on(self, heads: Places) -> tuple[Places, Places]:

@@ -1,7 +1,5 @@
 """A user's sequence as it is read: columns, oldest event first."""
 
-from dataclasses import dataclass
-
 import msgspec
 import numpy.typing as npt
 from numpy import bool_, float64, int64
@@ -9,8 +7,7 @@ from numpy import bool_, float64, int64
 from storage.changes import Feature
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoldedSequence:
+class FoldedSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """Events in order of time: exposures with the actions folded onto them, and organic actions; one row an event."""
 
     item_ids: list[str]

@@ -152,7 +152,5 @@ def _start(fold: Fold, last: int | None, new: Places | None) -> int:
 
 def _new(fold: Fold, since: int) -> Places:
     """Places of the events, left out or not, that have a row after `since`."""
-    position = fold.entries.rows["position"]
-    # Rows stand in order of positions.
-    target = fold.target[int(np.searchsorted(position, since, side="right")) :]
+    target = fold.target[fold.entries.first_after(since) :]
     return target[target >= 0]
