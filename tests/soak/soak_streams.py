@@ -14,12 +14,15 @@ import shutil
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deploy.broker import ApacheKafka, free_port
+from streams.plain_log import read_topic
 from tests.brokers import JAVA_OPTIONS, Broker
 from tests.crash.cluster import Cluster
 from tests.crash.load import Load
@@ -63,7 +66,7 @@ def run_leg(broker: Broker, seed: int, leg: int, num_rounds: int) -> list[dict[s
     verdict: dict[str, Any] = {**kind, "began": time.strftime("%Y-%m-%d %H:%M:%S")}
     began = time.monotonic()
     try:
-        with Cluster(broker, folder, **kind) as cluster:
+        with Cluster(broker, folder, **kind) as cluster, kept_log(cluster, folder / "events.jsonl"):
             verdict["exits"] = cluster.exits
             with Load(cluster.kafka, cluster.topics, seed=choose.randrange(2**31), per_second=EVENTS_PER_SECOND):
                 cluster.start(*NAMES)
@@ -78,6 +81,19 @@ def run_leg(broker: Broker, seed: int, leg: int, num_rounds: int) -> list[dict[s
     lines.append({**about, "rounds": len(lines), **verdict, "seconds": round(time.monotonic() - began)})
     print(json.dumps(lines[-1]), flush=True)
     return lines
+
+
+@contextmanager
+def kept_log(cluster: Cluster, file: Path) -> Iterator[None]:
+    """Write the log to a file where what is done with the cluster fails; every finding can be told from it."""
+    try:
+        yield
+    except Exception:
+        with file.open("w") as output:
+            for record in read_topic(cluster.kafka, cluster.topics.events):
+                key, value = (b64encode(each or b"").decode() for each in (record.key, record.value))
+                print(json.dumps([record.partition, record.offset, record.timestamp, key, value]), file=output)
+        raise
 
 
 def print_summary(lines: list[dict[str, Any]]) -> int:
