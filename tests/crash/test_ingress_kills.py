@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]  # kafka-python ships no types
 
+from storage.store_settings import StoreSettings
 from streams.dead_letters import list_dead_letters
 from streams.events import Action, Impression, encode_event
 from streams.forwarding import ORIGIN
@@ -19,6 +20,7 @@ from streams.plain_log import read_topic
 from streams.topics import TopicSettings
 from tests.brokers import Broker, fresh_topics, wait_until
 from tests.streams.ingresses import IngressProcess, has_taken, with_sources
+from tests.streams.workers import Views, WorkerThread
 
 ACTIONS = ("like",)
 NUM_EACH = 2_000
@@ -55,11 +57,26 @@ def test_kills_lose_and_repeat_nothing(broker: Broker, tmp_path: Path) -> None:
         stop.set()
         wait_until("all forwarded", partial(is_all_forwarded, kafka, topics), 90)
         assert process.end() == 0, process.log.read_text()
-    check_forwarded(kafka, topics)
+    num_records = check_forwarded(kafka, topics)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=1_000)
+    with WorkerThread(kafka, topics, store) as worker:
+        wait_until("all applied", partial(worker.settled, num_records))
+        check_sequences(worker)
 
 
-def check_forwarded(kafka: KafkaSettings, topics: TopicSettings) -> None:
-    """Each record of others is in `events`, and its copies are one event."""
+def check_sequences(worker: Views) -> None:
+    """Each exposure is once in its user's sequence, with the action on it."""
+    expected: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+    for shown, _ in made_pairs():
+        expected[shown.user_id] += [(shown.ts_ms, item, int(item == "a")) for item in shown.items]
+    for user_id, events in expected.items():
+        found = worker.get("/sequence", user_id=user_id).json()
+        columns = zip(found["ts_ms"], found["item_ids"], found["actions"], strict=True)
+        assert sorted(columns) == sorted(events)
+
+
+def check_forwarded(kafka: KafkaSettings, topics: TopicSettings) -> int:
+    """Each record of others is in `events`, and its copies are one event; gives how many records there are."""
     values = forwarded_values(kafka, topics)
     assert sum(map(len, values.values())) > len(values), "no kill made anything be forwarded twice"
     assert all(len(set(copies)) == 1 for copies in values.values()), "a second copy is told by its id"
@@ -67,6 +84,7 @@ def check_forwarded(kafka: KafkaSettings, topics: TopicSettings) -> None:
     assert len(ids) == len(values) == 2 * NUM_EACH
     (letter,) = list_dead_letters(kafka, topics, 100)
     assert (letter.cause, letter.topic) == ("malformed_json", topics.actions)
+    return sum(map(len, values.values()))
 
 
 def forwarded_values(kafka: KafkaSettings, topics: TopicSettings) -> dict[bytes, list[bytes]]:
