@@ -87,7 +87,7 @@ def test_a_standby_that_is_not_needed_ends_and_leaves_no_trace(tansu: Broker, tm
     """It is no member of the group: neither its coming nor its going is a rebalance, and it sends nothing."""
     kafka, topics = fresh_topics(tansu)
     send_events(kafka, topics, make_events(12, NUM_EVENTS))
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, session_gap_seconds=0.0)
     standby = WorkerProcess(kafka, topics, store, standby=True)
     wait_until("it follows", lambda: _behind(standby) == 0)
     assert standby.end() == 0, standby.log.read_text()
