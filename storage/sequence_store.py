@@ -36,6 +36,9 @@ from storage.updates import read_updates
 from storage.user_run import Applied
 from storage.user_state import UserState, decode_user
 
+SIZES = ("total-sst-files-size", "cur-size-all-mem-tables", "estimate-pending-compaction-bytes", "block-cache-usage")
+"""Properties of RocksDB that `SequenceStore.sizes` gives."""
+
 logger = logging.getLogger(__name__)
 
 _encoder = msgspec.msgpack.Encoder()
@@ -130,6 +133,10 @@ class SequenceStore:
     def outbox_size(self) -> int:
         """Items in the outbox."""
         return len(self._outbox)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that the database takes, by RocksDB's name of the property."""
+        return {name: self._db.figure(f"rocksdb.{name}") for name in SIZES}
 
     def apply(self, start: int, last: int, changes: Sequence[Change]) -> Applied:
         """Apply the records that were read from offset `start` to offset `last`, both included.

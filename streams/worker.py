@@ -24,6 +24,7 @@ from storage.changes import Change, Refused
 from storage.errors import HeadwaterError, LogHoleError, SetupError
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
+from storage.user_run import Applied
 from streams.chunk_app import Membership, chunk_app, chunk_consumer, end_on_signals, run_app
 from streams.chunks import Chunk, ChunkConsumer
 from streams.decoding import ChangeDecoder
@@ -32,6 +33,7 @@ from streams.garbage import collect_rarely
 from streams.kafka_settings import KafkaSettings
 from streams.log_retention import RetentionWatch, check_retention, retention_seconds
 from streams.outbox_sender import OutboxSender, outbox_producer
+from streams.partition_metrics import PartitionMetrics
 from streams.partitions import Partitions
 from streams.quiet import limit_aiokafka_logs
 from streams.standby import stand_by
@@ -99,6 +101,7 @@ class Worker:
 
     def apply(self, chunk: Chunk) -> None:
         """Apply one chunk to its partition's store; a hole before it has it read again."""
+        started = time.perf_counter()
         # Step 1.
         changes = self._decoder.decode(chunk.records)
         first_new = self.partitions.next_offset(chunk.partition)
@@ -113,7 +116,7 @@ class Worker:
         else:
             if applied is not None:
                 assert first_new is not None
-                self._count(chunk, changes, first_new)
+                self._count(_new_of(chunk, first_new), changes, applied, time.perf_counter() - started)
 
     @property
     def consumer(self) -> ChunkConsumer:
@@ -139,6 +142,13 @@ class Worker:
         )
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
+        self.metrics.registry.register(
+            PartitionMetrics(
+                lambda: self.partitions.stores,
+                lambda partition: self.consumer.lag(partition),
+                self.partitions.checkpoint_age_seconds,
+            )
+        )
         setup_prometheus_sensors(app, registry=self.metrics.registry, name_prefix="faust")
         Views(app, self.partitions, self.metrics).install()
         return app
@@ -211,12 +221,21 @@ class Worker:
         await self.partitions.close()
         await self._producer.stop()
 
-    def _count(self, chunk: Chunk, changes: list[Change], first_new: int) -> None:
-        new = [record for record in chunk.records if record.offset >= first_new]
-        refused = [each for each in changes if isinstance(each, Refused) and each.offset >= first_new]
-        self.metrics.count(len(new), refused)
-        times = np.array([record.timestamp for record in new], dtype=np.float64)
+    def _count(self, new: list[Any], changes: list[Change], applied: Applied, seconds: float) -> None:
+        causes = _causes(changes, new[0].offset) if applied.refused else []
+        self.metrics.count(len(new), applied, causes, seconds)
+        times = np.fromiter((record.timestamp for record in new), np.float64, len(new))
         self.metrics.event_to_sequence.observe(np.maximum(0.0, time.time() - times / 1000))
+
+
+def _new_of(chunk: Chunk, first_new: int) -> list[Any]:
+    if chunk.start >= first_new:
+        return chunk.records
+    return [record for record in chunk.records if record.offset >= first_new]
+
+
+def _causes(changes: list[Change], first_new: int) -> list[str]:
+    return [each.cause for each in changes if isinstance(each, Refused) and each.offset >= first_new]
 
 
 async def _run(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, worker: WorkerSettings) -> int:

@@ -1,20 +1,22 @@
-"""What a worker counts: records by result, dead letters by cause, samples, and how long events take to be visible."""
+"""What a worker counts: records by result, dead letters by cause, samples, chunks, and how long things take."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from storage.changes import Refused
+from storage.user_run import Applied
 
 LATENCY_BUCKETS_SECONDS = (
     *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.125, 0.15),
     *(0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0, 30.0, 60.0),
 )
 """Upper bounds of the histogram's buckets."""
+CHUNK_BUCKETS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+"""Upper bounds, in records."""
 NUM_RECENT = 8_192
 """Latencies kept one by one for exact quantiles."""
 
@@ -64,17 +66,30 @@ class WorkerMetrics:
         self.held_back = self._counter(
             "headwater_held_back_seconds", "Time for which no records were applied because an outbox was full"
         )
+        self.chunk_records = Histogram(
+            "headwater_chunk_records", "New records of a chunk", buckets=CHUNK_BUCKETS, registry=self.registry
+        )
+        self.apply_seconds = Histogram(
+            "headwater_apply_seconds",
+            "From a chunk's records to their place in the store",
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
         self.event_to_sequence = LatencyHistogram(
             "headwater_event_to_sequence_seconds", "From a record's Kafka time to its place in the sequence"
         )
         self.registry.register(self.event_to_sequence)
 
-    def count(self, num_records: int, refused: Sequence[Refused]) -> None:
-        """Count the records of a chunk."""
-        self.records.labels("applied").inc(num_records - len(refused))
-        self.records.labels("refused").inc(len(refused))
-        for record in refused:
-            self.refused.labels(record.cause).inc()
+    def count(self, num_records: int, applied: Applied, causes: Iterable[str], seconds: float) -> None:
+        """Count a chunk: its new records, what came of them, why some were refused, how long it took."""
+        others = {"refused": applied.refused, "duplicate": applied.duplicates, "too_late": applied.too_late}
+        self.records.labels("applied").inc(num_records - sum(others.values()))
+        for result, number in others.items():
+            self.records.labels(result).inc(number)
+        for cause in causes:
+            self.refused.labels(cause).inc()
+        self.chunk_records.observe(num_records)
+        self.apply_seconds.observe(seconds)
 
     def counts(self) -> dict[str, float]:
         """All counters by name and label."""

@@ -26,7 +26,7 @@ class StalledWorker(WorkerProcess):
 def test_nothing_grows_while_samples_do_not_leave(tansu: Broker, tmp_path: Path) -> None:
     """The outbox, or what waits before it, fills disk and memory while the learner's topic is away."""
     kafka, topics = fresh_topics(tansu)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=4)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, sample_every=4, session_gap_seconds=0.0)
     held_up = tmp_path / "held-up"
     held_up.touch()
     faults = {"while_there": str(held_up), "chunk_records": CHUNK_RECORDS}

@@ -108,7 +108,7 @@ def test_every_client_takes_the_settings(secured: KafkaSettings, tmp_path: Path,
             user = f"u{number % 5}"
             producer.send(Action(event_id=f"e{number}", user_id=user, item_id="i", action="like", ts_ms=number))
     assert producer.counts.delivered == 40
-    store = StoreSettings(folder=tmp_path / "state", actions=("like",))
+    store = StoreSettings(folder=tmp_path / "state", actions=("like",), session_gap_seconds=0)
     with WorkerThread(kafka, topics, store) as worker:
         wait_until("all applied", lambda: worker.settled(40, 2))
     assert len(list(read_topic(kafka, topics.samples))) >= 5

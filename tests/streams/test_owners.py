@@ -19,7 +19,7 @@ USERS = [f"user-{number}é" for number in range(40)]
 def test_each_of_three_workers_answers_for_all(broker: Broker, tmp_path: Path) -> None:
     """A caller that knows one worker gets the users of a third of the partitions, or requests go round in circles."""
     kafka, topics = fresh_topics(broker, num_partitions=6)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, session_gap_seconds=0)
     send_events(kafka, topics, make_events(21, 300))
     with (
         WorkerThread(kafka, topics, store) as first,
@@ -53,7 +53,7 @@ def test_each_of_three_workers_answers_for_all(broker: Broker, tmp_path: Path) -
 def test_an_owner_that_does_not_answer_is_named(tansu: Broker, tmp_path: Path) -> None:
     """The caller takes the user for one without events, or waits for ever."""
     kafka, topics = fresh_topics(tansu, num_partitions=2)
-    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS)
+    store = StoreSettings(folder=tmp_path / "state", actions=ACTIONS, session_gap_seconds=0)
     nowhere = f"http://127.0.0.1:{free_port()}"
     with WorkerThread(kafka, topics, store) as first:
         wait_until("first holds both", lambda: first.settled(0, 2))

@@ -152,6 +152,10 @@ def test_the_log_becomes_sequences_samples_and_dead_letters(broker: Broker, tmp_
     assert counters["headwater_records_total.refused"] == 25
     assert counters["headwater_samples_total"] == len(samples)
     assert 'headwater_event_to_sequence_seconds_bucket{le="+Inf"} 1025.0' in metrics
+    assert "headwater_chunk_records_sum 1025.0" in metrics
+    assert 'headwater_partition_lag_records{partition="3"} 0.0' in metrics
+    assert 'headwater_partition_outbox_items{partition="0"} 0.0' in metrics
+    assert 'headwater_rocksdb_bytes{partition="1",property="cur-size-all-mem-tables"}' in metrics
     causes = Counter(cause for _, _, cause in broken)
     assert {cause: counters[f"headwater_dead_letters_total.{cause}"] for cause in causes} == causes
     assert {cause: counters[f"headwater_refused_total.{cause}"] for cause in causes} == causes

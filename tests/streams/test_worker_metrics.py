@@ -1,8 +1,14 @@
 import logging
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
+from storage.sequence_store import SequenceStore
+from storage.user_run import Applied
+from streams.partition_metrics import PartitionMetrics
 from streams.quiet import RateLimit, limit_aiokafka_logs
 from streams.watchdog import Progress
 from streams.worker_metrics import WorkerMetrics
@@ -18,6 +24,42 @@ def test_latencies_fall_into_their_buckets() -> None:
     assert (counts["0.001"], counts["0.25"], counts["0.3"], counts["60.0"], counts["+Inf"]) == (2, 2, 3, 3, 4)
     quantiles = metrics.event_to_sequence.quantiles()
     assert quantiles["p50"] == pytest.approx(0.1505)
+
+
+def test_each_record_of_a_chunk_has_one_result() -> None:
+    """The results do not add up to what came, and nobody can tell what was dropped."""
+    metrics = WorkerMetrics()
+    metrics.count(10, Applied(acted=4, refused=2, duplicates=1, too_late=3), ["not_json", "not_json"], 0.25)
+    counts = metrics.counts()
+    results = {result: counts[f"headwater_records_total.{result}"] for result in ("applied", "refused", "too_late")}
+    assert results == {"applied": 4, "refused": 2, "too_late": 3}
+    assert counts["headwater_records_total.duplicate"] == 1
+    assert counts["headwater_refused_total.not_json"] == 2
+    assert metrics.registry.get_sample_value("headwater_chunk_records_sum") == 10
+    assert metrics.registry.get_sample_value("headwater_apply_seconds_sum") == 0.25
+
+
+def test_a_partition_shows_what_is_known_of_it() -> None:
+    """A figure that is not known is a zero, and the alarm stays silent."""
+    store = SimpleNamespace(
+        partition=7, applied=41, outbox_size=3, num_users=2, num_timers=1, watermark_ms=0, sizes=lambda: {"a": 5}
+    )
+    stores = {7: cast("SequenceStore", store)}
+    registry = CollectorRegistry()
+    registry.register(PartitionMetrics(lambda: stores, lambda _: None, lambda _: 12.5))
+
+    def shown(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"partition": "7", **labels})
+
+    assert shown("headwater_partition_applied_offset") == 41
+    assert shown("headwater_partition_outbox_items") == 3
+    assert shown("headwater_partition_timers") == 1
+    assert shown("headwater_partition_checkpoint_age_seconds") == 12.5
+    assert shown("headwater_partition_lag_records") is None
+    assert shown("headwater_partition_watermark_delay_seconds") is None
+    assert shown("headwater_rocksdb_bytes", property="a") == 5
+    store.watermark_ms = 1_000
+    assert (shown("headwater_partition_watermark_delay_seconds") or 0) > 1_000_000
 
 
 def test_records_of_one_kind_pass_once_per_interval() -> None:
