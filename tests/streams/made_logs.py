@@ -3,24 +3,26 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from storage.changes import Acted, Change, Exposed, Feature, SampleRef, Ticked, Updated
+from storage.changes import Feature, SampleRef
 from storage.entries import unpack_position
 from storage.folded import FoldedSequence, Update
 from storage.keys import OutboxKey
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
-from streams.events import Action, Event, Impression, Tick, UserUpdate
+from streams.decoding import ChangeDecoder
+from streams.events import Action, Event, Impression, Tick, UserUpdate, encode_event
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
 from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample, segments_of
 from streams.sampling import build_samples
 
 ACTIONS = ("like", "dislike", "rate")
 USERS = ("ada", "ada", "ada", "böb", "bob")
-KAFKA_MS = 5_000
+KAFKA_MS = 10**9
 
 IDS = st.none() | st.none() | st.integers(0, 400).map(lambda number: f"e{number}") | st.sampled_from(["d1", "d2", "d3"])
 TIMES = st.integers(0, 30)
@@ -70,17 +72,47 @@ def settings_of(draw: st.DrawFn, *, trims: bool = True) -> StoreSettings:
     )
 
 
-def change_of(offset: int, event: Event) -> Change:
-    """What a record asks the store to do."""
-    if isinstance(event, Tick):
-        return Ticked(offset=offset, ts_ms=event.ts_ms)
-    if isinstance(event, UserUpdate):
-        return Updated(offset=offset, user_id=event.user_id, ts_ms=event.ts_ms, features=event.features)
-    same: dict[str, Any] = {"request_id": event.request_id, "event_id": event.event_id}
-    same |= {"offset": offset, "user_id": event.user_id, "ts_ms": event.ts_ms, "kafka_ms": KAFKA_MS + offset}
-    if isinstance(event, Impression):
-        return Exposed(item_ids=event.items, **same)
-    return Acted(item_id=event.item_id, action=ACTIONS.index(event.action), value=event.value, **same)
+class LogRecord(NamedTuple):
+    """A record of `events`."""
+
+    offset: int
+    key: bytes | None
+    value: bytes
+    timestamp: int
+
+
+def record_of(offset: int, event: Event) -> LogRecord:
+    """The record that holds an event."""
+    key = None if isinstance(event, Tick) else event.user_id.encode()
+    return LogRecord(offset, key, encode_event(event), KAFKA_MS + offset)
+
+
+def long_log(seed: int, num_events: int) -> list[Event]:
+    """Two users and many items over some hours, records late by up to a minute, some of them sent twice."""
+    rng, events, now_ms = Random(seed), list[Event](), 100_000
+    shown: dict[str, Impression] = {}
+    for number in range(num_events):
+        now_ms += rng.choice([0, 1, 500, 9_000])
+        about: dict[str, Any] = {"event_id": rng.choice([None, f"e{number}"]), "user_id": rng.choice(["ada", "böb"])}
+        about["ts_ms"] = now_ms - rng.choice([0, 0, 0, 700, 60_000])
+        kind, last = rng.random(), shown.get(about["user_id"])
+        if kind < 0.05 and events:
+            events.append(rng.choice(events[-50:]))
+        elif kind < 0.08:
+            events.append(Tick(ts_ms=now_ms))
+        elif kind < 0.12:
+            events.append(UserUpdate(**about, features={"n": rng.randrange(3)}))
+        elif kind < 0.5 or last is None:
+            items = [f"i{rng.randrange(60)}" for _ in range(rng.randrange(1, 6))]
+            event = Impression(**about, items=items, request_id=rng.choice([None, f"r{number}"]))
+            shown[event.user_id] = event
+            events.append(event)
+        else:
+            item_id, request_id = rng.choice([*last.items, "x"]), rng.choice([None, last.request_id])
+            value = rng.choice([None, 1.0, 4.5])
+            action = Action(**about, item_id=item_id, action=rng.choice(ACTIONS), value=value, request_id=request_id)
+            events.append(action)
+    return events
 
 
 @dataclass(slots=True)
@@ -163,10 +195,11 @@ def stored_outcome(
 ) -> tuple[SequenceStore, Outcome]:
     """What the store makes of a log that is cut; the caller closes it."""
     store, outcome, start = open_store(settings), Outcome(), 0
+    decoder = ChangeDecoder(ACTIONS)
     whole = Cut(len(events), restart=False, send=True)
     for cut in [*sorted((cut for cut in cuts if cut.end < len(events)), key=lambda cut: cut.end), whole]:
         if cut.end > start:
-            changes = [change_of(offset, events[offset]) for offset in range(start, cut.end)]
+            changes = decoder.decode([record_of(offset, events[offset]) for offset in range(start, cut.end)])
             applied = store.apply(start, cut.end - 1, changes)
             outcome.duplicates += applied.duplicates
             outcome.too_late += applied.too_late
@@ -184,14 +217,17 @@ def open_store(settings: StoreSettings) -> SequenceStore:
 
 
 def send(store: SequenceStore, last: int) -> list[Sample]:
-    """Empty the outbox."""
-    items: list[tuple[OutboxKey, SampleRef]] = []
+    """Empty the outbox as the sender does: all samples of a user are built together."""
+    of_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
     for key, item in store.outbox(10_000):
         assert isinstance(item, SampleRef)
-        items.append((key, item))
-    samples = [build_samples(store, [(key, ref)], last)[0] for key, ref in items]
-    store.acknowledge(key for key, _ in items)
-    return samples
+        of_user.setdefault(item.user_id, []).append((key, item))
+    samples: dict[OutboxKey, Sample] = {}
+    for due in of_user.values():
+        keys = [key for key, _ in due]
+        samples.update(zip(keys, build_samples(store, due, last), strict=True))
+    store.acknowledge(samples)
+    return [samples[key] for key in sorted(samples)]
 
 
 Rows = list[tuple[str, int, int, int, bool, list[tuple[int, float]]]]

@@ -13,9 +13,11 @@ from storage.store_settings import StoreSettings
 from streams.events import Event, Impression
 from streams.samples import NEW_ACTION, NEW_EXPOSURE, Sample
 from tests.streams.made_logs import (
+    ACTIONS,
     CUTS,
     LOGS,
     Cut,
+    long_log,
     plain_outcome,
     plain_rows,
     settings_of,
@@ -49,8 +51,32 @@ def test_the_store_and_the_plain_fold_agree_however_the_log_is_cut(
     in_folder: InFolder, chosen: StoreSettings, events: list[Event], cuts: list[Cut]
 ) -> None:
     """`verify` would report faults that are none, or, where both are wrong alike, none at all."""
+    assert_same(in_folder(chosen), events, cuts)
+
+
+@pytest.mark.parametrize(("seed", "cap", "rate"), [(1, 2_048, 1.0), (2, 60, 1.0), (3, 200, 0.3)])
+def test_they_agree_on_logs_that_fill_blocks_and_caps(in_folder: InFolder, seed: int, cap: int, rate: float) -> None:
+    """What is merged, trimmed and read in part is more than a short log leads to."""
+    chosen = StoreSettings(
+        actions=ACTIONS,
+        cap=cap,
+        sample_every=5,
+        sample_exposures=40,
+        attribution_seconds=600,
+        label_delay_seconds=120,
+        session_gap_seconds=30,
+        exposure_rate=rate,
+    )
+    rng = Random(seed)
+    ends = sorted(rng.sample(range(1, 1_500), 150))
+    cuts = [Cut(end, restart=rng.random() < 0.03, send=rng.random() < 0.2) for end in ends]
+    assert_same(in_folder(chosen), long_log(seed, 1_500), cuts)
+
+
+def assert_same(chosen: StoreSettings, events: list[Event], cuts: list[Cut]) -> None:
+    """All samples, sequences, features, counters and timers are what the plain fold says."""
     partition, expected = plain_outcome(chosen, events, LAST)
-    store, found = stored_outcome(in_folder(chosen), events, cuts, LAST)
+    store, found = stored_outcome(chosen, events, cuts, LAST)
     try:
         assert found.samples == expected.samples
         assert (found.duplicates, found.too_late) == (expected.duplicates, expected.too_late)

@@ -1,0 +1,76 @@
+"""A worker's answers: a user's sequence now and as of a position, and what is asked wrongly."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from storage.changes import Acted, Change, Exposed
+from storage.sequence_store import SequenceStore
+from storage.store_settings import StoreSettings
+from streams.views import Views
+
+ACTIONS = ("click", "rate")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SequenceStore]:
+    """Ada was shown two films, clicked the second and rated it; then she was shown more than the cap holds."""
+    settings = StoreSettings(folder=tmp_path, actions=ACTIONS, cap=20, sample_exposures=10)
+    opened = SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id="t")
+    changes: list[Change] = [
+        Exposed(offset=0, user_id="ada", ts_ms=10, kafka_ms=0, item_ids=["a", "b"]),
+        Acted(offset=1, user_id="ada", ts_ms=11, kafka_ms=0, item_id="b", action=0, value=2.0),
+        Acted(offset=2, user_id="ada", ts_ms=12, kafka_ms=0, item_id="b", action=1, value=4.5),
+    ]
+    opened.apply(0, 2, changes)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def views(store: SequenceStore) -> Views:
+    partitions = SimpleNamespace(topic="events", stores={0: store}, description=SimpleNamespace(num_partitions=1))
+    return Views(cast("Any", None), cast("Any", partitions), cast("Any", None))
+
+
+def test_values_come_newest_by_event_and_one_by_one(views: Views) -> None:
+    """Serving reads one value an event, `verify` all of them."""
+    status, answer = views.sequence("ada", None)
+    assert status == 200
+    assert (answer["item_ids"], answer["actions"], answer["groups"], answer["indexes"]) == (
+        ["a", "b"],
+        [0, 3],
+        [0, 0],
+        [0, 1],
+    )
+    assert answer["values"] == [None, 4.5]
+    assert answer["valued"] == [(1, 0, 2.0), (1, 1, 4.5)]
+
+
+def test_a_sequence_can_be_asked_for_as_of_a_position(views: Views) -> None:
+    """What comes while `verify` runs would look like damage."""
+    assert views.sequence("ada", None, "1")[1]["actions"] == [0, 1]
+    assert views.sequence("ada", "1", "0")[1]["item_ids"] == ["b"]
+
+
+def test_a_position_that_is_no_longer_kept_is_gone(views: Views, store: SequenceStore) -> None:
+    """A part of the sequence would be taken for the whole."""
+    items = [f"i{number}" for number in range(40)]
+    store.acknowledge(key for key, _ in store.outbox(10))
+    store.apply(3, 3, [Exposed(offset=3, user_id="ada", ts_ms=20, kafka_ms=0, item_ids=items)])
+    store.acknowledge(key for key, _ in store.outbox(10))
+    status, answer = views.sequence("ada", None, "1")
+    assert status == 410
+    assert "is no longer kept" in answer["error"]
+    assert views.sequence("ada", None, "3")[0] == 200
+
+
+@pytest.mark.parametrize("until", ["", "-1", "x", "1.0", "9223372036854775808", "٣"])
+def test_a_position_that_is_none_is_refused(views: Views, until: str) -> None:
+    """It would be read as another one, or end in a traceback."""
+    status, answer = views.sequence("ada", None, until)
+    assert status == 400
+    assert answer["error"].startswith("until must be a position")
