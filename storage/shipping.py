@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ class CheckpointShipping:
         found = _newest_first((each for each in map(shipped_from, listed) if each), name.topic_id)
         shipper = base.rpartition("/")[2]
         own = [each for each in found if each.shipper == shipper]
-        newest = max(each.modified for each in own)
+        newest = max((each.modified for each in own), default=datetime.min.replace(tzinfo=UTC))
         old = [each for each in found[self.keep :] if newest - each.modified > ORPHAN_AGE and each.shipper != shipper]
         going = {each.path for each in own[self.keep :] + old}
         for path in sorted(going):

@@ -1,6 +1,8 @@
 """Checkpoints in an object store: what is uploaded, what stays, what is believed."""
 
+import contextlib
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -319,3 +321,47 @@ def test_a_shippers_name_that_is_damaged_is_made_anew(store_factory: StoreFactor
         assert len(named_in.read_text()) == 16
     found = shipping.newest_first(0, "t1")
     assert len({each.shipper for each in found}) == len(found) == 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_fails_and_whoever_ships_every_manifest_is_whole(
+    store_factory: StoreFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A manifest whose files are gone looks like a checkpoint until the day it is needed."""
+    rng = random.Random(seed)
+    shipped = tmp_path / "shipped"
+    stores = [store_factory(folder=tmp_path / name) for name in "ab"]
+    newest = -1
+    for _ in range(25):
+        store = rng.choice(stores)
+        fill(store, store.applied + rng.randint(1, 40), users=7)
+        place = store.checkpoint()
+        with monkeypatch.context() as patched:
+            if rng.random() < 0.4:
+                _fail_after(patched, rng.choice(["upload", "put", "delete"]), rng.randint(0, 3))
+            with contextlib.suppress(SnapshotError):
+                shipping_to(shipped).ship(place)
+        found = shipping_to(shipped).newest_first(0, "t1")
+        assert named(shipping_to(shipped)) <= objects(shipped)
+        assert (found[0].applied if found else -1) >= newest
+        newest = found[0].applied if found else -1
+        if rng.random() < 0.3:
+            for path in (path for path in shipped.rglob("*") if path.is_file()):
+                os.utime(path, (path.stat().st_mtime + OLD,) * 2)
+    for store in stores:
+        fill(store, newest + 1)
+        shipping_to(shipped).ship(store.checkpoint())
+    last = shipping_to(shipped).newest_first(0, "t1")[0]
+    assert shipping_to(shipped).fetch(last, folder=tmp_path / "c", partition=0).is_dir()
+
+
+def _fail_after(patched: pytest.MonkeyPatch, method: str, lives: int) -> None:
+    original = getattr(Objects, method)
+    left = iter(range(lives))
+
+    def fail(self: Objects, *args: Any) -> Any:
+        if next(left, None) is None:
+            raise SnapshotError("the store is away")
+        return original(self, *args)
+
+    patched.setattr(Objects, method, fail)
