@@ -261,6 +261,7 @@ class Partitions:
             place = {"partition": store.partition, "offset": first}
             logger.warning("%s-%d is read from offset %d on", self.topic, store.partition, first, extra=place)
             store.apply(0, first - 1, [])
+            store.flush()  # after a kill it must not be read from elsewhere
 
     def _folder(self, partition: int) -> Path:
         return self._store_settings.folder / f"p{partition}"

@@ -97,6 +97,26 @@ def test_a_new_partition_begins_where_the_settings_say(
     assert place(partitions_factory(start=start), {0: bounds(40)}) == {0: offset + 6}
 
 
+def test_a_kill_does_not_forget_where_a_new_partition_began(
+    partitions_factory: Callable[..., Partitions], tmp_path: Path
+) -> None:
+    """A worker that was killed before its first flush reads from the log's beginning what it was to pass over."""
+    partitions = partitions_factory(start="latest")
+
+    async def run() -> None:
+        await partitions.place({0: bounds()})
+        folder = partitions.stores[0].settings.folder
+        shutil.copytree(folder / "p0", tmp_path / "killed" / "p0", ignore=shutil.ignore_patterns("LOCK"))
+        await partitions.close()
+
+    asyncio.run(run())
+    store = SequenceStore.open(
+        StoreSettings(folder=tmp_path / "killed"), topic="events", partition=0, num_partitions=2, topic_id="t1"
+    )
+    assert store.applied == 99
+    store.close()
+
+
 def test_lost_state_is_not_passed_over(partitions_factory: Callable[..., Partitions]) -> None:
     """The group has read records that this state has not: they would be missing for ever."""
     with pytest.raises(LogHoleError, match=r"offsets 0 to 39 of events-0 have expired .*restore a checkpoint"):
