@@ -12,6 +12,7 @@ from deploy.settings import LayeredConfig, Settings, dump_settings, read_layers,
 from model.settings import LearnSettings, ModelSettings
 from storage.snapshot_settings import SnapshotSettings
 from storage.store_settings import StoreSettings
+from streams.ingress_settings import IngressSettings
 from streams.kafka_settings import KafkaSettings
 from streams.learner_settings import LearnerSettings
 from streams.topics import TopicSettings
@@ -33,6 +34,7 @@ def parse(*flags: str, file: Path | None = None, environ: dict[str, str] | None 
         topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
         store: StoreSettings = StoreSettings(),  # noqa: B008 - frozen
         worker: WorkerSettings = WorkerSettings(),  # noqa: B008 - frozen
+        ingress: IngressSettings = IngressSettings(),  # noqa: B008 - frozen
         model: ModelSettings = ModelSettings(),  # noqa: B008 - frozen
         learn: LearnSettings = LearnSettings(),  # noqa: B008 - frozen
         learner: LearnerSettings = LearnerSettings(),  # noqa: B008 - frozen
@@ -46,6 +48,7 @@ def parse(*flags: str, file: Path | None = None, environ: dict[str, str] | None 
                 topics=topics,
                 store=store,
                 worker=worker,
+                ingress=ingress,
                 model=model,
                 learn=learn,
                 learner=learner,
@@ -66,9 +69,16 @@ def write(folder: Path, text: str) -> Path:
 
 OTHERS: dict[str, dict[str, Any]] = {
     "kafka": {"bootstrap_servers": ("one:1", "[::1]:2"), "group": 'a "b" \\ c', "connect_seconds": 1.5},
-    "topics": {"prefix": "x.", "num_partitions": 7, "num_replicas": 3, "events_retention_days": 1.25},
+    "topics": {
+        "prefix": "x.",
+        "num_partitions": 7,
+        "num_replicas": 3,
+        "events_retention_days": 1.25,
+        "actions": "acted",
+    },
     "store": {"folder": Path("/var/a b"), "actions": ("ja", "nein, danke"), "cap": 5_000, "sample_every": 3},
     "worker": {"web_port": 7_001, "start": "latest", "instance_id": "w-1", "session_seconds": 10.0},
+    "ingress": {"metrics_port": 7_004, "start": "latest", "instance_id": "i-1"},
     "model": {"actions": ("ja", "nein, danke"), "dim": 32, "temperature": 1e-05, "dropout": 0.25},
     "learn": {"device": "cpu", "row_rate": 0.125, "seed": 2**40},
     "learner": {"publish_seconds": 0.5, "metrics_port": 7_002},
