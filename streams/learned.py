@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.item_table import pack_ids, unpack_ids
+from storage.changes import SampleRef
 from storage.entries import pack_position, unpack_position
 from streams.samples import Sample
 
@@ -29,7 +30,7 @@ class LearnedRanges:
     def __len__(self) -> int:
         return len(self._users)
 
-    def add(self, sample: Sample, trigger: int) -> None:
+    def add(self, sample: Sample | SampleRef, trigger: int) -> None:
         """Note a learned sample; `trigger` is the position of its trigger."""
         row = self._users.setdefault(sample.user_id, list(_NOTHING))
         epoch, _ = unpack_position(trigger)

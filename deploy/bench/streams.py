@@ -91,6 +91,7 @@ class Runner:
         )
         self._log: EventLog | None = None
         self._number = 0
+        self._has_ticks = False
 
     def run(self, planned: Planned) -> Row:
         """Make one run; where a peer cannot be run here, its row says why."""
@@ -114,9 +115,13 @@ class Runner:
             self._say(f"  producing {log.events:,} events of {log.users:,} users")
             produce(log, self._broker.kafka)
             self._log = log
+        elif self._has_ticks:
+            self._broker.delete(log.topics.names)
+            produce(log, self._broker.kafka)
         elif self._number > 1:
             self._broker.delete((log.topics.samples, log.topics.dead_letters))
             create_topics(self._broker.kafka, log.topics)
+        self._has_ticks = False
 
     def _own(self, planned: Planned) -> Row:
         topics = planned.log.topics
@@ -132,6 +137,8 @@ class Runner:
         with OwnWorkers(settings, folder, workers=planned.workers, environ=self._environ) as workers:
             run = workers.run(ends, LIMIT_SECONDS)
             broker_cpu = self._broker.cpu_seconds - before
+        # Workers of the whole job append ticks to partitions whose end they have reached, which no peer can read.
+        self._has_ticks = planned.job == "whole"
         folders = [each / "state" for each in workers.folders]
         return Row.of(
             planned,
