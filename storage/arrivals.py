@@ -35,6 +35,7 @@ class Arrivals:
         items = _items(ordered)
         self._widen(rows, ordered, items)
         self._items = b"".join(items)
+        self._row_bytes = self._all_rows.tobytes()
         self._item_ends = [0, *np.cumsum(self._all_rows["item_bytes"], dtype=np.int64).tolist()]
 
     def __len__(self) -> int:
@@ -44,6 +45,15 @@ class Arrivals:
         """Rows that the records [start, end) bring."""
         num: int = self._row_ends[end] - self._row_ends[start]
         return num
+
+    def value(self, start: int, end: int) -> bytes:
+        """The rows of the records [start, end) as `Entries.to_bytes` gives them."""
+        first, last = self._row_ends[start], self._row_ends[end]
+        rows = self._row_bytes[first * ENTRY.itemsize : last * ENTRY.itemsize]
+        value: bytes = (
+            (last - first).to_bytes(4, "little") + rows + self._items[self._item_ends[first] : self._item_ends[last]]
+        )
+        return value
 
     def entries(self, start: int, end: int) -> Entries:
         """The rows of the records [start, end)."""

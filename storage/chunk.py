@@ -100,7 +100,7 @@ class Chunk:
         num_actions = sum(arrivals.is_action[start:end])
         self.applied.acted += num_actions
         self.applied.exposed += num_rows - num_actions
-        self._rooms.fragments.append(batch, user_id, state, arrivals.entries(start, end))
+        self._rooms.fragments.append(batch, user_id, state, arrivals.positions[start], arrivals.value(start, end))
         return True
 
     def _work_singly(self, batch: WriteBatch, user_id: str, state: UserState, start: int, end: int) -> None:

@@ -81,16 +81,14 @@ class Fragments:
             for user_id, of_user in groupby(found, key=lambda item: fragment_user(item[0])):
                 yield user_id, entries_from([value for _, value in of_user], head)
 
-    def append(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
-        """Add a user's new rows."""
+    def append(self, batch: WriteBatch, user_id: str, state: UserState, position: int, value: bytes) -> None:
+        """Add a user's new rows, of which the first is at this position, as `Entries.to_bytes` gives them."""
         state.num_fragments += 1
         if state.num_fragments <= MAX_FRAGMENTS:
-            key = fragment_key(fragment_prefix(user_id), int(entries.rows["position"][0]))
-            batch.put(key, entries.to_bytes())
+            batch.put(fragment_key(fragment_prefix(user_id), position), value)
         else:
-            self.seal(
-                batch, user_id, state, Entries.join([entries_from(self.take_tail(batch, user_id, state)), entries])
-            )
+            values = [*self.take_tail(batch, user_id, state), value]
+            self.seal(batch, user_id, state, entries_from(values))
 
     def take_tail(self, batch: WriteBatch, user_id: str, state: UserState) -> list[bytes]:
         """Values of the fragments, which are deleted."""

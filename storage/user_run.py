@@ -149,4 +149,5 @@ class UserRun:
         elif new:
             if self.state.old and not self._has_pending:
                 fragments.drop_old(batch, self.user_id, self.state)
-            fragments.append(batch, self.user_id, self.state, new[0])
+            position = self._arrivals.positions[self._taken[0]]
+            fragments.append(batch, self.user_id, self.state, position, new[0].to_bytes())
