@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]  # aiokafka ships no types
+from aiokafka.consumer.fetcher import FetchResult  # type: ignore[import-untyped]  # as above
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -62,6 +63,7 @@ def _consumer(positions: Positions, assigned: set[TP]) -> Any:
     consumer.transport = SimpleNamespace(positions=positions)
     consumer.sought, consumer.flow_active = [], True
     consumer._next, consumer._astray, consumer._refused, consumer._waiting = {}, set(), set(), set()
+    consumer._goals = {}
     consumer._active_partitions, consumer._paused_partitions = set(assigned), set()
     consumer._committed_offset = defaultdict(lambda: None)
     consumer.assignment = lambda: assigned
@@ -125,3 +127,50 @@ def test_a_partition_that_is_lost_while_it_opens_is_given_up() -> None:
     assigned.clear()
     asyncio.run(consumer._seek_astray())
     assert [set(bounds) for bounds in positions.placed] == [{0}, set()]
+
+
+def _reading(*, end: int | None, applied: int | None, handed_out: int | None, read_to: int | None) -> Any:
+    zero = TP("events", 0)
+    positions = SimpleNamespace(topic="events", next_offset=lambda _: applied)
+    consumer: Any = object.__new__(chunks.ChunkConsumer)
+    consumer.transport = SimpleNamespace(positions=positions)
+    consumer.assignment = lambda: {zero}
+    consumer._goals, consumer._next = {zero: 10}, {} if handed_out is None else {zero: handed_out}
+    consumer.highwater, consumer._read_to = lambda _: end, lambda _: read_to
+    return consumer
+
+
+def test_what_is_read_and_not_applied_is_lag() -> None:
+    """The alarm is silent while chunks pile up before a slow store."""
+    assert _reading(end=20, applied=5, handed_out=15, read_to=15).lag(0) == 15
+    assert _reading(end=20, applied=5, handed_out=None, read_to=15).lag(0) == 15
+    assert _reading(end=20, applied=15, handed_out=15, read_to=15).lag(0) == 5
+
+
+def test_markers_behind_the_last_record_are_no_lag() -> None:
+    """After each transaction the worker is one record behind for ever, and never ready."""
+    consumer = _reading(end=11, applied=9, handed_out=9, read_to=11)
+    assert consumer.lag(0) == 0
+    assert consumer.behind() == {0: 0}
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    assert _reading(end=None, applied=5, handed_out=5, read_to=5).lag(0) is None
+    assert _reading(end=20, applied=None, handed_out=None, read_to=None).lag(0) is None
+    assert _reading(end=20, applied=None, handed_out=None, read_to=None).behind() == {0: None}
+
+
+def test_a_partition_is_behind_until_what_was_there_is_applied() -> None:
+    """A worker under steady load would never be ready."""
+    assert _reading(end=20, applied=4, handed_out=8, read_to=8).behind() == {0: 6}
+    assert _reading(end=20, applied=12, handed_out=14, read_to=14).behind() == {0: 0}
+
+
+def test_records_come_as_they_are_parsed() -> None:
+    """Each record is copied into a dataclass again."""
+    fetched = chunks._ParsedRecords()
+    records = SimpleNamespace(_consumer_record=lambda tp, record: ("copied", record))
+    result = object.__new__(FetchResult)
+    result._partition_records = records
+    fetched[TP("events", 0)] = result
+    assert records._consumer_record("tp", "record") == "record"
