@@ -11,6 +11,7 @@ sample id per partition loses none: everything before an id that arrived has arr
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,10 +36,14 @@ from streams.sampling import build_samples
 from streams.topics import TopicSettings
 from streams.worker_metrics import WorkerMetrics
 
-MAX_ITEMS = 64
-"""Items taken at once."""
+FIRST_ITEMS = 16
+"""Items taken at first; from then on, as many as the last ones' size says that fit a batch."""
+MAX_ITEMS = 256
+"""Most items taken at once."""
 MAX_BATCH_BYTES = 512 * 1024
 """Largest batch of several records; one record may be larger."""
+BUILDING_SECONDS = 0.002
+"""How long samples are built before chunks that wait go first: what is fresh is seen before it is learned."""
 FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 5.0
 
@@ -74,6 +79,7 @@ class OutboxSender:
         self._sample_events = sample_events
         self._metrics = metrics
         self._filled = asyncio.Event()
+        self._num_items = FIRST_ITEMS
 
     def wake(self) -> None:
         """Say that the outbox may hold something new."""
@@ -89,7 +95,8 @@ class OutboxSender:
             except (MessageSizeTooLargeError, TopicAuthorizationFailedError) as error:
                 raise SetupError(f"{self._topics.samples} does not take what is sent: {error}") from error
             except (KafkaError, OSError) as error:
-                logger.warning("outbox of partition %d waits for Kafka: %s", self._store.partition, error)
+                number = self._store.partition
+                logger.warning("outbox of partition %d waits for Kafka: %s", number, error, extra={"partition": number})
                 await asyncio.sleep(pause)
                 pause = min(LAST_PAUSE_SECONDS, pause * 2)
                 continue
@@ -99,7 +106,7 @@ class OutboxSender:
 
     async def _send_some(self) -> int:
         # Step 1.
-        items = self._store.outbox(MAX_ITEMS)
+        items = self._store.outbox(self._num_items)
         if not items:
             return 0
         # Step 2.
@@ -107,6 +114,9 @@ class OutboxSender:
         topics = (self._topics.samples, self._topics.dead_letters)
         batches = {topic: self._producer.create_batch() for topic in topics}
         filled = self._fill(batches, items, samples)
+        # What is built and does not fit is built again for the next batch.
+        num_bytes = max(batch.size() for batch in batches.values())
+        self._num_items = max(1, min(MAX_ITEMS, len(filled) * MAX_BATCH_BYTES // num_bytes))
         # Step 3.
         arrivals = [await self._send(topic, batch) for topic, batch in batches.items() if batch.record_count()]
         await asyncio.gather(*arrivals)
@@ -121,10 +131,13 @@ class OutboxSender:
             if isinstance(item, SampleRef):
                 by_user.setdefault(item.user_id, []).append((key, item))
         samples: dict[OutboxKey, Sample] = {}
+        started = time.monotonic()
         for due in by_user.values():
             built = build_samples(self._store, due, self._sample_events)
             samples.update((key, sample) for (key, _), sample in zip(due, built, strict=True))
-            await asyncio.sleep(0)  # chunks that wait go first: what is fresh is seen before it is learned
+            if time.monotonic() - started > BUILDING_SECONDS:
+                await asyncio.sleep(0)
+                started = time.monotonic()
         return samples
 
     def _fill(
