@@ -24,10 +24,11 @@ from storage.sequence_store import SequenceStore
 from streams.chunk_app import MAX_CHUNK_RECORDS
 from streams.decoding import ChangeDecoder
 from streams.garbage import collect_rarely
-from streams.outbox_sender import MAX_ITEMS
 from streams.samples import encode_sample
 from streams.sampling import build_samples
 
+OUTBOX_ITEMS = 128
+"""Items of the outbox taken at once: as many samples as fit a batch of the sender."""
 READ = 512
 """Events in a read."""
 NUM_ITEMS = 20_000
@@ -115,7 +116,7 @@ class FilledStore:
             ]
 
     def _send(self, build: bool) -> None:
-        while items := self.store.outbox(MAX_ITEMS):
+        while items := self.store.outbox(OUTBOX_ITEMS):
             by_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
             for key, item in items:
                 assert isinstance(item, SampleRef)
