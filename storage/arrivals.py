@@ -1,8 +1,10 @@
 """The records of a chunk that bring rows, as columns, those of a user together and in the order of the log."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from storage.changes import Acted, Exposed
@@ -32,7 +34,7 @@ class Arrivals:
         self.ts_ms: list[int] = rows["ts_ms"].tolist()
         self.events: list[int] = rows["event"].tolist()
         self.is_action: list[bool] = (rows["action"] >= 0).tolist()
-        items = _items(ordered)
+        items = _items(ordered, only_actions=all(self.is_action))
         self._widen(rows, ordered, items)
         self._items = b"".join(items)
         self._row_bytes = self._all_rows.tobytes()
@@ -40,6 +42,17 @@ class Arrivals:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @cached_property
+    def event_hashes(self) -> npt.NDArray[np.uint64]:
+        """A hash of user and event id for each record; 0 where it has no id."""
+        events = np.array(self.events, np.uint64)
+        if not events.any():
+            return events
+        salts = np.array([user_hash(user_id) for user_id in self.user_ids], np.uint64)
+        counts = [end - start for start, end in self.bounds]
+        hashes: npt.NDArray[np.uint64] = np.where(events != 0, events ^ np.repeat(salts, counts), np.uint64(0))
+        return hashes
 
     def num_rows(self, start: int, end: int) -> int:
         """Rows that the records [start, end) bring."""
@@ -92,7 +105,14 @@ class Arrivals:
         self._all_rows = rows
 
 
-def _items(changes: Sequence[Exposed | Acted]) -> list[bytes]:
+def user_hash(user_id: str) -> np.uint64:
+    """What tells equal event ids of different users apart, which are different events."""
+    return np.uint64(xxhash.xxh3_64_intdigest(user_id.encode(), 1))
+
+
+def _items(changes: Sequence[Exposed | Acted], *, only_actions: bool) -> list[bytes]:
+    if only_actions:
+        return [change.item_id.encode() for change in changes if isinstance(change, Acted)]
     items: list[bytes] = []
     for change in changes:
         if isinstance(change, Acted):

@@ -13,7 +13,7 @@ from rocksdict import WriteBatch
 from storage.arrivals import Arrivals
 from storage.changes import Acted, Change, Exposed, Refused, Updated
 from storage.database import Database
-from storage.entries import pack_position
+from storage.entries import OFFSET_BITS, pack_position
 from storage.fragments import Fragments
 from storage.keys import OutboxKey, timer_key, user_key
 from storage.outbox import Outbox, Outgoing
@@ -42,12 +42,13 @@ class Chunk:
     def __init__(self, rooms: Rooms, epoch: int, changes: Sequence[Change], watermark_ms: int) -> None:
         self._rooms = rooms
         self._epoch = epoch
-        self._refused = [change for change in changes if isinstance(change, Refused)]
+        kinds = set(map(type, changes))
+        self._refused = [change for change in changes if isinstance(change, Refused)] if Refused in kinds else []
         valid = [change for change in changes if not isinstance(change, Refused)]
-        positions = [pack_position(epoch, change.offset) for change in valid]
+        positions = [(epoch << OFFSET_BITS) | change.offset for change in valid]
         self.timeline = Timeline(watermark_ms, positions, [change.ts_ms for change in valid])
         self.arrivals = Arrivals(epoch, [change for change in valid if isinstance(change, Exposed | Acted)])
-        self._updates = [change for change in valid if isinstance(change, Updated)]
+        self._updates = [change for change in valid if isinstance(change, Updated)] if Updated in kinds else []
         self._samples: list[DueSample] = []
         self.suspects: set[str] = set()
         """Users of whom a record has an id that may be kept already, or that comes twice."""

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from storage.arrivals import Arrivals
+from storage.arrivals import Arrivals, user_hash
 from storage.entries import Entries
 
 FIRST_WORDS = 1 << 14
@@ -40,7 +39,7 @@ class EventIds:
 
     def suspects(self, arrivals: Arrivals) -> set[str]:
         """Users of whom a record has an id that may be kept already, or that comes twice."""
-        hashes = _salted(arrivals)
+        hashes = arrivals.event_hashes
         known = np.flatnonzero(hashes)
         places, bits = self._places(hashes[known])
         suspect = known[(self._words[places] & bits) == bits]
@@ -52,7 +51,7 @@ class EventIds:
 
     def add(self, arrivals: Arrivals) -> None:
         """Note the ids of all records."""
-        hashes = _salted(arrivals)
+        hashes = arrivals.event_hashes
         self._add(hashes[hashes != 0])
 
     def _add(self, hashes: Hashes) -> None:
@@ -70,19 +69,5 @@ class EventIds:
 
 def _of_rows(user_id: str, entries: Entries) -> Hashes:
     events = entries.rows["event"].astype(np.uint64)
-    salted: Hashes = events[events != 0] ^ _user_hash(user_id)
+    salted: Hashes = events[events != 0] ^ user_hash(user_id)
     return salted
-
-
-def _salted(arrivals: Arrivals) -> Hashes:
-    """A hash of user and event id for each record; 0 where it has no id."""
-    events = np.array(arrivals.events, np.uint64)
-    salts = np.array([_user_hash(user_id) for user_id in arrivals.user_ids], np.uint64)
-    counts = [end - start for start, end in arrivals.bounds]
-    salted: Hashes = np.where(events != 0, events ^ np.repeat(salts, counts), np.uint64(0))
-    return salted
-
-
-def _user_hash(user_id: str) -> np.uint64:
-    # Equal ids of different users are different events.
-    return np.uint64(xxhash.xxh3_64_intdigest(user_id.encode(), 1))
