@@ -160,8 +160,22 @@ class ChunkConsumer(driver.Consumer):
         end, applied = self.highwater(tp), self.transport.positions.next_offset(partition)
         if end is None or applied is None:
             return None
-        read = self._read_to(tp) if self._next.get(tp) == applied else None
+        read = self.read_to(tp) if self._next.get(tp) == applied else None
         return max(0, end - max(applied, read or 0))
+
+    def read_to(self, tp: TP) -> int | None:
+        """Offset that is read next; None where the partition is not assigned, or not sought yet.
+
+        Unlike `position` it does not wait: two that wait are all that Faust's thread does at a time, and the seek that
+        would end their waiting comes behind them.
+        """
+        consumer = self._thread._consumer  # noqa: SLF001 - as in `in_group`
+        subscription = consumer._subscription.subscription if consumer else None  # noqa: SLF001 - as above
+        assigned = subscription.assignment if subscription else None
+        if assigned is None or tp not in assigned.tps:
+            return None
+        state = assigned.state_value(tp)
+        return int(state.position) if state.has_valid_position else None
 
     def behind(self) -> dict[int, int | None]:
         """Of each assigned partition the records that its log held at that time and that are not applied yet.
@@ -266,14 +280,6 @@ class ChunkConsumer(driver.Consumer):
         except IllegalStateError:
             return  # revoked meanwhile; the rebalance leads here again
         self._next.update(wanted)
-
-    def _read_to(self, tp: TP) -> int | None:
-        consumer = self._thread._consumer  # noqa: SLF001 - as in `in_group`
-        assigned = consumer._subscription.subscription.assignment if consumer else None  # noqa: SLF001 - as above
-        if assigned is None or tp not in assigned.tps:
-            return None
-        state = assigned.state_value(tp)
-        return int(state.position) if state.has_valid_position else None
 
     def _behind(self, tp: TP) -> int | None:
         goal, applied = self._goals.get(tp), self.transport.positions.next_offset(tp.partition)

@@ -21,7 +21,6 @@ from streams.partitions import Partitions
 
 TICK_SECONDS = 1.0
 """Time between two ticks of a partition, at least."""
-POSITION_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class Ticker:
         stores = self._partitions.stores
         self._idle = {number: idle for number, idle in self._idle.items() if number in stores}
         for number, store in stores.items():
-            if store.num_timers and await self._is_read(number):
+            if store.num_timers and self._is_read(number):
                 await self._tick(number, store)
             else:
                 self._idle.pop(number, None)
@@ -76,12 +75,8 @@ class Ticker:
         # The tick itself is no end of the idleness: time goes on from the moment that it tells.
         self._idle[number] = _Idle(store.epoch, sent.offset, idle.since + idle_ms / 1000)
 
-    async def _is_read(self, number: int) -> bool:
+    def _is_read(self, number: int) -> bool:
         """Whether no record waits; a transaction's marker behind the newest one is none."""
         partition = TP(self._partitions.topic, number)
-        try:
-            position = await asyncio.wait_for(self._consumer.position(partition), POSITION_SECONDS)
-        except (KafkaError, TimeoutError):
-            return False  # revoked meanwhile, or the broker is away
-        end = self._consumer.highwater(partition)
+        position, end = self._consumer.read_to(partition), self._consumer.highwater(partition)
         return position is not None and end is not None and position >= end

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # aiokafka ships no types
 from faust.types import TP
 
 from storage.errors import SetupError
@@ -13,9 +12,6 @@ from streams.chunks import ChunkConsumer, LogPositions
 from streams.faults import exit_now
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicDescription, describe_topic
-
-POSITION_SECONDS = 5.0
-"""How long to wait for the consumer to say where it stands."""
 
 
 class Progress:
@@ -83,7 +79,7 @@ class Watchdog:
         """Look once; ends the process where nothing moved for too long."""
         if not self._consumer.in_group():
             exit_now("the consumer left its group for ever")
-        number = self._progress.stalled(now, await self._waiting())
+        number = self._progress.stalled(now, self._waiting())
         if number is not None:
             exit_now(f"no record of partition {number} was applied for {self._seconds:g} s though some wait")
         if self._partitions.held or self._consumer.assignment():
@@ -94,22 +90,19 @@ class Watchdog:
             self._idle_since = now
             await self._check_topic()
 
-    async def _waiting(self) -> dict[int, tuple[int, bool]]:
+    def _waiting(self) -> dict[int, tuple[int, bool]]:
         waiting = {}
         for number in sorted(self._partitions.held):
             tp = TP(self._partitions.topic, number)
-            position = await self._position(tp)
-            if position is not None:
-                end = self._consumer.highwater(tp)
+            if tp in self._consumer.assignment():
                 offset = self._partitions.next_offset(number) or 0
-                waiting[number] = (offset, end is not None and end > position and not self._holds_back())
+                waiting[number] = (offset, self._waits(tp) and not self._holds_back())
         return waiting
 
-    async def _position(self, tp: TP) -> int | None:
-        try:
-            return await asyncio.wait_for(self._consumer.position(tp), POSITION_SECONDS)
-        except (KafkaError, TimeoutError):
-            return None  # not assigned any more, or the broker is away: nothing that a restart would mend
+    def _waits(self, tp: TP) -> bool:
+        # One that is ours and is not even sought stands still, too.
+        position, end = self._consumer.read_to(tp), self._consumer.highwater(tp)
+        return position is None or (end is not None and end > position)
 
     async def _check_topic(self) -> None:
         # A topic made anew under a running consumer leaves it without partitions for ever.

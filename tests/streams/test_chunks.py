@@ -136,7 +136,7 @@ def _reading(*, end: int | None, applied: int | None, handed_out: int | None, re
     consumer.transport = SimpleNamespace(positions=positions)
     consumer.assignment = lambda: {zero}
     consumer._goals, consumer._next = {zero: 10}, {} if handed_out is None else {zero: handed_out}
-    consumer.highwater, consumer._read_to = lambda _: end, lambda _: read_to
+    consumer.highwater, consumer.read_to = lambda _: end, lambda _: read_to
     return consumer
 
 

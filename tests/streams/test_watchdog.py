@@ -3,6 +3,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from faust.types import TP
 
 from storage.errors import SetupError
 from streams.chunks import ChunkConsumer
@@ -17,9 +18,9 @@ class Consumer:
 
     def __init__(self) -> None:
         self.lives = True
-        self.position_or_error: int | Exception = 5
+        self.position: int | None = 5
         self.end = 5
-        self.assigned: set[object] = {"a partition"}
+        self.assigned: set[object] = {TP("events", 0)}
 
     def in_group(self) -> bool:
         return self.lives
@@ -30,10 +31,8 @@ class Consumer:
     def highwater(self, _: object) -> int:
         return self.end
 
-    async def position(self, _: object) -> int:
-        if isinstance(self.position_or_error, Exception):
-            raise self.position_or_error
-        return self.position_or_error
+    def read_to(self, _: object) -> int | None:
+        return self.position
 
 
 class Ended(BaseException):
@@ -88,13 +87,19 @@ def test_records_that_wait_for_room_do_not_end_the_process(consumer: Consumer) -
 def test_a_transaction_marker_at_the_end_is_no_waiting_record(consumer: Consumer) -> None:
     """A marker is no record: the applied offset stays one short of the end for ever."""
     consumer.end = 6
-    consumer.position_or_error = 6
+    consumer.position = 6
     _look(consumer, 0, 1000)
 
 
-def test_a_broker_that_is_away_does_not_end_the_process(consumer: Consumer) -> None:
-    consumer.end = 6
-    consumer.position_or_error = TimeoutError()
+def test_a_partition_that_is_never_sought_ends_the_process(consumer: Consumer) -> None:
+    """A consumer that hangs in a rebalance has no position, and so nothing seems to wait."""
+    consumer.position = None
+    with pytest.raises(Ended, match="no record of partition 0 was applied for 60 s"):
+        _look(consumer, 0, 60)
+
+
+def test_a_partition_that_is_no_longer_assigned_does_not_end_the_process(consumer: Consumer) -> None:
+    consumer.position, consumer.assigned = None, {TP("events", 1)}
     _look(consumer, 0, 1000)
 
 
