@@ -148,7 +148,7 @@ class Cluster:
             return
         if ":Checkpoints.restore:" in point:
             self.wipe(name)
-        elif ":CheckpointShipping.fetch:" in point or ":ShippedRestore.run:" in point:
+        elif not self.shared and (":CheckpointShipping.fetch:" in point or ":ShippedRestore.run:" in point):
             self.wipe(name, checkpoints=True)
             if point.endswith(OF_OLD_DATABASES) and self._kept(name).exists():
                 shutil.copytree(self._kept(name), self.folder(name))

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("storage", "streams")
 OF_OTHERS = ("storage/snapshot_store.py", "streams/forwarder.py", "streams/standby.py")
 """Files with protocols of other processes: learner, ingress, standby."""
+OF_SHIPPING = ("storage/shipping.py", "storage/shipped_restore.py")
+"""Files with protocols of workers that ship their checkpoints."""
 _REACHED = "_point_reached"
 _STEP = re.compile(r"(?P<indent> +)# Steps? (?P<first>\d+)(?: (?:and|to) (?P<last>\d+))?\.")
 

@@ -9,12 +9,11 @@ import pytest
 from tests.brokers import Broker
 from tests.crash.cluster import Cluster
 from tests.crash.load import Load
-from tests.crash.step_points import ROOT, step_points, worker_points
+from tests.crash.step_points import OF_SHIPPING, ROOT, step_points, worker_points
 
 POINTS = worker_points()
-SHIPPING = ("storage/shipping.py", "storage/shipped_restore.py")
 PROTOCOLS = list(dict.fromkeys(point.rpartition(":")[0] for point in POINTS))
-ALONE = [point for point in POINTS if not point.startswith(SHIPPING)]
+ALONE = [point for point in POINTS if not point.startswith(OF_SHIPPING)]
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
 

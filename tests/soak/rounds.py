@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 from tests.brokers import Broker
 from tests.crash.cluster import Cluster
-from tests.crash.step_points import worker_points
+from tests.crash.step_points import OF_SHIPPING, worker_points
 
 NAMES = ("w1", "w2", "w3")
-POINTS = worker_points()
+SHIPPING_POINTS = worker_points()
+POINTS = [point for point in SHIPPING_POINTS if not point.startswith(OF_SHIPPING)]
 POINT_SECONDS = 20.0
 """A point that is not reached for so long is not reached in this round; the worker is killed where it is."""
 
@@ -43,10 +44,11 @@ def kill_and_wipe(cluster: Cluster, broker: Broker, choose: random.Random) -> De
 
 def kill_at_point(cluster: Cluster, broker: Broker, choose: random.Random) -> Details:
     """kill -9 at a numbered step."""
-    name, point, hit = choose.choice(NAMES), choose.choice(POINTS), choose.choice([1, 1, 2, 7])
+    name, hit = choose.choice(NAMES), choose.choice([1, 1, 2, 7])
+    point = choose.choice(SHIPPING_POINTS if cluster.ships else POINTS)
     cluster.end(name, signal.SIGKILL)
     cluster.prepare(name, point)
-    cluster.start(name, point=point, hit=hit)
+    cluster.start(name, point=point, hit=hit, ahead_records=0)
     deadline = time.monotonic() + POINT_SECONDS
     while cluster.workers[name].process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
