@@ -127,6 +127,11 @@ class Cluster:
         self.frozen.discard(name)
 
     @property
+    def ships(self) -> bool:
+        """Whether workers ship their checkpoints."""
+        return bool(self._settings.get("checkpoint_url"))
+
+    @property
     def may_wipe(self) -> bool:
         """Whether no other member can open a dead one's databases at this moment."""
         return self._static or not self.shared

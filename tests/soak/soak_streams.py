@@ -28,7 +28,7 @@ from tests.crash.cluster import Cluster
 from tests.crash.load import Load
 from tests.soak.rounds import NAMES, run_round
 
-EVENTS_PER_SECOND = 250
+EVENTS_PER_SECOND = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,15 +57,17 @@ def run_leg(broker: Broker, seed: int, leg: int, num_rounds: int) -> list[dict[s
     choose = random.Random(f"{seed} {leg}")
     kind: dict[str, Any] = {
         "static": choose.random() < 0.6,
-        "shared": choose.random() < 0.5,
+        "shared": choose.random() < 0.4,
         "checkpoint_seconds": choose.choice([0.3, 2]),
     }
+    ships = not kind["shared"] and choose.random() < 0.7
     lines: list[dict[str, Any]] = []
     about = {"seed": seed, "leg": leg}
     folder = Path(tempfile.mkdtemp(prefix=f"soak-{seed}-{leg}-"))
-    verdict: dict[str, Any] = {**kind, "began": time.strftime("%Y-%m-%d %H:%M:%S")}
+    verdict: dict[str, Any] = {**kind, "ships": ships, "began": time.strftime("%Y-%m-%d %H:%M:%S")}
     began = time.monotonic()
     try:
+        kind["checkpoint_url"] = str(folder / "shipped") if ships else ""
         with Cluster(broker, folder, **kind) as cluster, kept_log(cluster, folder / "events.jsonl"):
             verdict["exits"] = cluster.exits
             with Load(cluster.kafka, cluster.topics, seed=choose.randrange(2**31), per_second=EVENTS_PER_SECOND):
