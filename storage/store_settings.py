@@ -8,8 +8,8 @@ MAX_ACTIONS = 62
 """Most action types: their bit mask has to fit a signed 64-bit integer."""
 MAX_ACTION_BYTES = 64
 """Longest name of an action, in UTF-8."""
-MAX_CAP = 100_000
-"""Most events kept of a user."""
+MAX_CAP = 8_192
+"""Most events that a trim leaves of a user: a sample of twice as many has to fit into one record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ from streams.reachability import await_broker, no_answer
 
 NUM_CATALOGUE_PARTITIONS = 1
 """Partitions of `items`: every reader tails it whole."""
-MAX_SAMPLE_BYTES = 4 * 1024 * 1024
+MAX_SAMPLE_BYTES = 8 * 1024 * 1024
 """Largest record of the topic `samples`."""
 
 _NAME = re.compile(r"^[a-zA-Z0-9._-]{1,240}$")

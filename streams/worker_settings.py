@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+MAX_SAMPLE_EVENTS = 8_192
+"""Most events of context in a sample."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
@@ -54,9 +57,10 @@ class WorkerSettings:
             raise ValueError(f"web_port must be 1 to 65535, got {self.web_port}")
         if self.advertised_url and not re.fullmatch(r"https?://[^/?#]+", self.advertised_url):
             raise ValueError(f"advertised_url must be like http://worker-1:6066, got {self.advertised_url!r}")
-        for name in ("sample_events", "max_outbox"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not 1 <= self.sample_events <= MAX_SAMPLE_EVENTS:
+            raise ValueError(f"sample_events must be 1 to {MAX_SAMPLE_EVENTS}, got {self.sample_events}")
+        if self.max_outbox < 1:
+            raise ValueError(f"max_outbox must be >= 1, got {self.max_outbox}")
         self._check_seconds()
         if urlsplit(self.checkpoint_url).username is not None:
             raise ValueError("checkpoint_url must hold no name or password: give those in the environment")

@@ -22,8 +22,8 @@ def test_the_defaults_are_valid() -> None:
         ({"sample_every": 0}, "sample_every must be >= 1, got 0"),
         ({"sample_exposures": 0}, "sample_exposures must be >= 1, got 0"),
         ({"num_checkpoints": 0}, "num_checkpoints must be >= 1, got 0"),
-        ({"cap": 512}, "cap must be sample_exposures [+] sample_every = 513 to 100000, got 512: with less, events"),
-        ({"cap": 100_001}, "cap must be .* to 100000, got 100001"),
+        ({"cap": 512}, "cap must be sample_exposures [+] sample_every = 513 to 8192, got 512: with less, events"),
+        ({"cap": 8_193}, "cap must be .* to 8192, got 8193"),
         ({"exposure_rate": 0.0}, "exposure_rate must be > 0 and <= 1, got 0.0"),
         ({"exposure_rate": 1.1}, "exposure_rate must be > 0 and <= 1, got 1.1"),
         ({"exposure_rate": math.nan}, "exposure_rate must be > 0 and <= 1, got nan"),
@@ -42,6 +42,6 @@ def test_values_out_of_range_are_refused_by_name(wrong: dict[str, Any], message:
 def test_the_extreme_values_are_allowed() -> None:
     """Limits are meant to be usable up to their ends."""
     StoreSettings(actions=tuple(f"a{n}" for n in range(62)), cap=2, sample_exposures=1, num_checkpoints=1)
-    StoreSettings(cap=100_000, attribution_seconds=0.0, label_delay_seconds=0.0, session_gap_seconds=0.0)
+    StoreSettings(cap=8_192, attribution_seconds=0.0, label_delay_seconds=0.0, session_gap_seconds=0.0)
     StoreSettings(exposure_rate=5e-324)
     StoreSettings(actions=("é" * 32,))

@@ -62,7 +62,7 @@ def settings_of(draw: st.DrawFn, *, trims: bool = True) -> StoreSettings:
     every, exposures = draw(st.sampled_from([1, 2, 6])), draw(st.sampled_from([1, 5, 12]))
     return StoreSettings(
         actions=ACTIONS,
-        cap=every + exposures + draw(st.integers(0, 6)) if trims else 100_000,
+        cap=every + exposures + draw(st.integers(0, 6)) if trims else 8_192,
         sample_every=every,
         sample_exposures=exposures,
         attribution_seconds=draw(st.sampled_from([0.0, 0.003, 0.01, 1.0])),
