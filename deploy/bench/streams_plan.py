@@ -45,6 +45,10 @@ class StreamsPlan:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if not self.workers or min(self.workers) < 1:
             raise ValueError(f"workers must be numbers >= 1, got {self.workers}")
+        if self.peer_events == self.events:
+            raise ValueError(
+                f"peer_events must differ from events, or the two logs' rows look alike, got {self.events}"
+            )
         unknown = sorted(set(self.only) - set(SYSTEMS))
         if unknown:
             raise ValueError(f"only must name systems of {', '.join(SYSTEMS)}, got {', '.join(unknown)}")

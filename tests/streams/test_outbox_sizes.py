@@ -69,7 +69,7 @@ def limits_of(outbox: Outbox) -> list[int]:
 
 
 def test_as_many_items_are_taken_as_fit_a_batch() -> None:
-    """Bodies that did not fit were built again for each batch: three times, at the default length of a sample."""
+    """Bodies that did not fit were built again for each batch."""
     limits = limits_of(Outbox(count=40, num_bytes=60_000))
     fitting = MAX_BATCH_BYTES // 60_000
     assert limits[0] == FIRST_ITEMS

@@ -36,6 +36,7 @@ def test_only_and_no_runs_beside_kafka_streams() -> None:
     ("values", "message"),
     [
         ({"events": 0}, "events must be >= 1, got 0"),
+        ({"events": 7, "peer_events": 7}, "peer_events must differ from events"),
         ({"peer_rounds": -1}, "peer_rounds must be >= 0, got -1"),
         ({"workers": ()}, "workers must be numbers >= 1"),
         ({"only": ("flink",)}, "only must name systems of .*, got flink"),
