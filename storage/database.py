@@ -1,7 +1,8 @@
-"""RocksDB as the sequence store uses it: raw bytes, a small cache, and no failure that passes for an absent key."""
+"""RocksDB as the sequence store uses it: raw bytes, one cache for all, and no failure that passes for an absent key."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from rocksdict import BlockBasedOptions, Cache, Checkpoint, Options, Rdict, Read
 
 from storage.errors import StateError, StateInUseError
 
-BLOCK_CACHE_BYTES = 16 * 1024 * 1024
+BLOCK_CACHE_BYTES = 256 * 1024 * 1024
+"""Blocks in memory, of all databases of this process together."""
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 BLOOM_BITS = 10
 
@@ -141,9 +143,14 @@ def new_batch() -> WriteBatch:
     return WriteBatch(raw_mode=True)
 
 
+@cache
+def _block_cache() -> Cache:
+    return Cache(BLOCK_CACHE_BYTES)
+
+
 def _options() -> Options:
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    blocks.set_block_cache(_block_cache())
     blocks.set_bloom_filter(BLOOM_BITS, False)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
