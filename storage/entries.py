@@ -70,11 +70,21 @@ class Entries:
         )
 
     def take(self, places: Columns) -> "Entries":
-        """The rows at these places, in their order."""
+        """The rows at these places, which ascend."""
+        if len(places) and places[-1] - places[0] == len(places) - 1:
+            return self.part(int(places[0]), int(places[-1]) + 1)
         ends = np.cumsum(self.rows["item_bytes"], dtype=np.int64)
         bounds = zip((ends - self.rows["item_bytes"])[places].tolist(), ends[places].tolist(), strict=True)
         items = self.items
         return Entries(self.rows[places], b"".join([items[start:end] for start, end in bounds]))
+
+    def part(self, start: int, end: int) -> "Entries":
+        """The rows from place `start` to `end`."""
+        if start == 0 and end == len(self.rows):
+            return self
+        lengths = self.rows["item_bytes"]
+        first = int(lengths[:start].sum())
+        return Entries(self.rows[start:end], self.items[first : first + int(lengths[start:end].sum())])
 
     def first_after(self, position: int) -> int:
         """Place of the first row after a position; rows stand in the order of positions."""
@@ -85,10 +95,7 @@ class Entries:
 
     def until(self, position: int) -> "Entries":
         """The rows up to a position (included)."""
-        num = self.first_after(position)
-        if num == len(self.rows):
-            return self
-        return Entries(self.rows[:num], self.items[: int(self.rows["item_bytes"][:num].sum())])
+        return self.part(0, self.first_after(position))
 
     def item_ids(self, places: Columns) -> list[str]:
         """Item ids of the rows at these places."""

@@ -145,5 +145,5 @@ def _parted(entries: Entries) -> Iterator[Entries]:
         end = min(start + BLOCK_ROWS, len(positions))
         while end < len(positions) and positions[end] == positions[end - 1]:
             end += 1
-        yield entries.take(np.arange(start, end)) if (start, end) != (0, len(positions)) else entries
+        yield entries.part(start, end)
         start = end
