@@ -11,7 +11,8 @@ from tests.streams.made_samples import sample_factory
 
 def test_a_pause_lasts_from_one_applied_offset_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause that is told too short, or is over with what a former owner still says."""
-    clock = SimpleNamespace(now=10.0, monotonic=lambda: clock.now)
+    clock = SimpleNamespace(now=10.0)
+    clock.monotonic = lambda: clock.now
     monkeypatch.setattr("tests.crash.pauses.time", clock)
     meter = PauseMeter(dict)
     for seconds, applied in ((0.0, 5), (0.1, 6), (2.0, 6), (0.5, 4), (0.5, 7), (0.2, 8)):
