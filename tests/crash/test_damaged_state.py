@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.plain_log import read_topic
 from tests.brokers import Broker
 from tests.crash.cluster import EXPLAINED, NUM_PARTITIONS, Cluster
 from tests.crash.load import Load
@@ -121,7 +122,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 
 
 def test_an_older_checkpoint_leads_to_the_same_samples(kafka: Broker, tmp_path: Path) -> None:
-    """A replay from an older state sends other samples under the ids of those that were sent."""
+    """A replay from a state before some `Tick`s sends other samples under the ids of those that were sent."""
     with Cluster(kafka, tmp_path) as cluster:
         kept = tmp_path / "kept"
         with Load(cluster.kafka, cluster.topics, seed=23):
@@ -132,6 +133,7 @@ def test_an_older_checkpoint_leads_to_the_same_samples(kafka: Broker, tmp_path: 
             cluster.start("w1")
             cluster.wait_applied(400)
         cluster.wait_quiet()
+        assert any(b'"tick"' in record.value for record in read_topic(cluster.kafka, cluster.topics.events))
         cluster.end("w1", 9)
         shutil.rmtree(cluster.folder("w1"))
         os.renames(kept, cluster.folder("w1") / "checkpoints")
