@@ -30,7 +30,8 @@ def die_and_come_back(cluster: Cluster, deaths: dict[str, str], hit: int = 1) ->
 @pytest.mark.timeout(240)
 def test_workers_may_die_after_each_step_in_turn(kafka: Broker, tmp_path: Path) -> None:
     """A step that leaves something half done, which whoever comes next takes for done."""
-    with Cluster(kafka, tmp_path) as cluster:
+    # A session so long that the partitions of the dead wait for them: what is to be restored must be nobody's.
+    with Cluster(kafka, tmp_path, session_seconds=60.0) as cluster:
         with Load(cluster.kafka, cluster.topics, seed=1):
             cluster.start("w1", "w2", "w3")
             cluster.wait_shared_by(3)
