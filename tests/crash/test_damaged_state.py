@@ -90,7 +90,7 @@ def test_a_damaged_table_ends_a_worker_that_says_what_to_do(
 @pytest.mark.parametrize(
     ("damage", "files"),
     [
-        pytest.param(flip, "*.sst", id="flipped-table"),
+        pytest.param(flip, "*.sst", id="flipped-table", marks=pytest.mark.matrix),
         pytest.param(cut, "*.sst", id="cut-table", marks=pytest.mark.matrix),
         pytest.param(cut, "MANIFEST-*", id="cut-manifest", marks=pytest.mark.matrix),
         pytest.param(drop, "CURRENT", id="no-current", marks=pytest.mark.matrix),
