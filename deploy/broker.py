@@ -192,7 +192,8 @@ class ApacheKafka(LocalBroker):
         )
         if (self.folder / "data" / "meta.properties").exists():
             return
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # As Kafka's own ids: one that begins with a dash would be taken for an option.
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         options = ["format", "--standalone", "--cluster-id", cluster, "--config", str(self._properties_file)]
         try:
             subprocess.run(  # noqa: S603 - our own argument list, no shell

@@ -105,7 +105,7 @@ def test_a_pending_sample_is_read_as_of_its_trigger_whatever_came_later(seed: in
 @given(seed=st.integers(0, 2**32), rules=RULES)
 def test_the_order_of_arrival_makes_no_difference_to_a_sequence(seed: int, rules: PlainRules) -> None:
     """Late events and actions that overtake their impression must lead to the same sequence."""
-    roomy = PlainRules(cap=10_000, window_ms=rules.window_ms, rate=rules.rate)
+    roomy = PlainRules(cap=8_192, window_ms=rules.window_ms, rate=rules.rate)
     changes = _without_likeness(make_changes(120, seed=seed, users=1, items=40))
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
