@@ -60,16 +60,14 @@ class Fragments:
         self._db = db
         self._window_ms = window_ms
 
-    def tail(self, user_id: str, state: UserState, until: int = MAX_POSITION) -> list[bytes]:
-        """Values of the fragments that begin at `until` or before."""
-        prefix = fragment_prefix(user_id)
-        found = self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, min(until + 1, MAX_POSITION)))
-        return [value for _, value in found]
+    def tail(self, user_id: str, state: UserState) -> list[bytes]:
+        """Values of a user's fragments."""
+        return [value for _, value in self._tail(user_id, state)]
 
-    def blocks(self, user_id: str, generation: int, until: int = MAX_POSITION) -> Iterator[Block]:
-        """A generation's blocks that begin at `until` or before, the newest first."""
+    def blocks(self, user_id: str, generation: int) -> Iterator[Block]:
+        """A generation's blocks, the newest first."""
         prefix = block_prefix(fragment_prefix(user_id), generation)
-        for key, value in self._db.scan_back(prefix, fragment_key(prefix, until)):
+        for key, value in self._db.scan_back(prefix, fragment_key(prefix, MAX_POSITION)):
             reach = int.from_bytes(value[:8], "little", signed=True)
             exposures = int.from_bytes(value[8:BLOCK_HEAD_BYTES], "little")
             yield Block(block_position(key), reach, exposures, value)
@@ -92,9 +90,8 @@ class Fragments:
 
     def take_tail(self, batch: WriteBatch, user_id: str, state: UserState) -> list[bytes]:
         """Values of the fragments, which are deleted."""
-        prefix = fragment_prefix(user_id)
         values = []
-        for key, value in self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION)):
+        for key, value in self._tail(user_id, state):
             batch.delete(key)
             values.append(value)
         return values
@@ -125,6 +122,10 @@ class Fragments:
         for generation in state.old:
             self._drop(batch, user_id, generation)
         state.old = []
+
+    def _tail(self, user_id: str, state: UserState) -> Iterator[tuple[bytes, bytes]]:
+        prefix = fragment_prefix(user_id)
+        return self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION))
 
     def _drop(self, batch: WriteBatch, user_id: str, generation: int) -> None:
         prefix = block_prefix(fragment_prefix(user_id), generation)
