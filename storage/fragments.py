@@ -107,21 +107,22 @@ class Fragments:
         state.num_fragments = 0
         state.tail = int(entries.rows["position"][-1]) + 1 if len(entries) else state.tail
 
-    def begin_generation(self, batch: WriteBatch, user_id: str, state: UserState, position: int, *, keep: bool) -> None:
-        """Let new blocks take the place of all present ones, which stay only if `keep`."""
-        if keep:
-            state.old = [*state.old, state.generation]
-        else:
-            self.drop_old(batch, user_id, state)
-            self._drop(batch, user_id, state.generation)
+    def begin_generation(
+        self, batch: WriteBatch, user_id: str, state: UserState, position: int, oldest_pending: int | None
+    ) -> None:
+        """Let new blocks take the place of all present ones; see `drop_old` for those that stay."""
+        state.old = [*state.old, state.generation]
         state.generation = position
         state.reach, state.block_exposures = NOTHING_REACHED, 0
+        self.drop_old(batch, user_id, state, oldest_pending)
 
-    def drop_old(self, batch: WriteBatch, user_id: str, state: UserState) -> None:
-        """Delete the blocks of former generations."""
+    def drop_old(self, batch: WriteBatch, user_id: str, state: UserState, oldest_pending: int | None) -> None:
+        """Delete the blocks of former generations that no sample as of `oldest_pending` or later is read from."""
+        needed = state.generation if oldest_pending is None else state.generation_at(oldest_pending)
         for generation in state.old:
-            self._drop(batch, user_id, generation)
-        state.old = []
+            if needed is not None and generation < needed:
+                self._drop(batch, user_id, generation)
+        state.old = [generation for generation in state.old if needed is None or generation >= needed]
 
     def _tail(self, user_id: str, state: UserState) -> Iterator[tuple[bytes, bytes]]:
         prefix = fragment_prefix(user_id)

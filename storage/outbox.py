@@ -1,6 +1,6 @@
 """What has to leave the store for Kafka: due samples, by reference, and refused records; in the order of the log."""
 
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from typing import TypeAlias
@@ -20,12 +20,12 @@ _END = outbox_key(OutboxKey(MAX_POSITION, 0))
 
 
 class Outbox:
-    """The outbox of one database, with an index in memory of whose samples are pending."""
+    """The outbox of one database, with an index in memory of which user's samples are pending."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._users: dict[OutboxKey, str | None] = {}
-        self._num_pending: Counter[str] = Counter()
+        self._pending: dict[str, deque[int]] = {}
         for key, value in db.scan(OUTBOX, _END):
             self.added(outbox_from(key), _decoder.decode(value))
 
@@ -41,11 +41,12 @@ class Outbox:
         user_id = item.user_id if isinstance(item, SampleRef) else None
         self._users[key] = user_id
         if user_id is not None:
-            self._num_pending[user_id] += 1
+            self._pending.setdefault(user_id, deque()).append(key.position)
 
-    def has_pending(self, user_id: str) -> bool:
-        """Whether a sample of this user is still to be sent."""
-        return user_id in self._num_pending
+    def oldest_pending(self, user_id: str) -> int | None:
+        """Position of the oldest sample of this user that is still to be sent."""
+        pending = self._pending.get(user_id)
+        return pending[0] if pending else None
 
     def items(self, limit: int, after: OutboxKey | None) -> list[tuple[OutboxKey, Outgoing]]:
         """At most `limit` items, oldest first, from behind `after`."""
@@ -57,20 +58,19 @@ class Outbox:
         found = islice(self._db.scan(start, _END), limit)
         return [(outbox_from(key), _decoder.decode(value)) for key, value in found]
 
-    def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
-        """Delete items that have arrived; one that is no longer there is passed over."""
+    def acknowledge(self, keys: Iterable[OutboxKey]) -> list[tuple[OutboxKey, str]]:
+        """Delete items that have arrived, passing over those no longer there; which samples went, and whose."""
+        known = {key: self._users[key] for key in keys if key in self._users}
         batch = new_batch()
-        known = {key for key in keys if key in self._users}
         for key in known:
             batch.delete(outbox_key(key))
         self._db.write(batch)
+        samples = [(key, user_id) for key, user_id in known.items() if user_id is not None]
         for key in known:
-            self._forget(key)
-
-    def _forget(self, key: OutboxKey) -> None:
-        user_id = self._users.pop(key)
-        if user_id is None:
-            return
-        self._num_pending[user_id] -= 1
-        if not self._num_pending[user_id]:
-            del self._num_pending[user_id]
+            del self._users[key]
+        for key, user_id in samples:
+            pending = self._pending[user_id]
+            pending.remove(key.position)  # the first, where they arrive in order
+            if not pending:
+                del self._pending[user_id]
+        return samples

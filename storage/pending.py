@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from storage.arrivals import Arrivals
 from storage.changes import SampleRef
 from storage.store_settings import StoreSettings
 from storage.user_state import UserState
@@ -28,11 +27,6 @@ class Rules:
             round(settings.label_delay_seconds * 1000),
             round(settings.session_gap_seconds * 1000),
         )
-
-    @property
-    def least_wait_ms(self) -> int:
-        """The least time between a record and the timer that it sets; 0 where none is ever set."""
-        return min(filter(None, (self.label_delay_ms, self.session_gap_ms)), default=0)
 
     def due(self, first_ts: int, last_ts: int) -> int:
         """When a timer is due of a user whose first pending record and newest one are of these times; 0: never."""
@@ -61,32 +55,6 @@ class DueSample:
     def rank(self) -> tuple[int, int, bytes]:
         """What orders the samples of a partition."""
         return self.position, self.due_ms, self.ref.user_id.encode()
-
-
-def count_records(
-    rules: Rules, user_id: str, state: UserState, arrivals: Arrivals, start: int, end: int
-) -> list[DueSample]:
-    """Count the records [start, end) of a user as pending; the samples that are due by count.
-
-    Sets a timer where something is pending and none is set.
-    """
-    due: list[DueSample] = []
-    times, is_action, positions = arrivals.ts_ms, arrivals.is_action, arrivals.positions
-    for record in range(start, end):
-        ts_ms = times[record]
-        if not (state.num_actions or state.num_exposures):
-            state.first_ts = ts_ms
-        if ts_ms > state.last_ts:
-            state.last_ts = ts_ms
-        if is_action[record]:
-            state.num_actions += 1
-        else:
-            state.num_exposures += arrivals.num_rows(record, record + 1)
-        if state.num_actions >= rules.sample_every or state.num_exposures >= rules.sample_exposures:
-            due.append(trigger(user_id, state, positions[record], 0))
-        elif not state.timer_due:
-            state.timer_due = rules.due(state.first_ts, state.last_ts)
-    return due
 
 
 def trigger(user_id: str, state: UserState, position: int, due_ms: int) -> DueSample:

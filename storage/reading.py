@@ -1,6 +1,7 @@
 """Reads a user's folded sequence from the newest row backwards, no further than the result can depend on."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from storage.fold import Fold, Places, fold_entries
 from storage.folded import FoldedSequence
 from storage.fragments import BLOCK_HEAD_BYTES, Block, Fragments
 from storage.keys import MAX_POSITION
-from storage.user_state import UserState
+from storage.user_state import NOTHING_REACHED, UserState
 
 
 class View:
@@ -27,6 +28,13 @@ class View:
         """Exposures among those not read."""
         self._first = MAX_POSITION
         self._blocks = blocks
+
+    @classmethod
+    def whole(cls, entries: Entries) -> "View":
+        """One that has been read to its end."""
+        view = cls(entries, iter(()), NOTHING_REACHED, 0)
+        view.is_whole = True
+        return view
 
     def holds(self, wanted: int | None, num_rows: int, since: int | None) -> bool:
         """Whether so many rows are enough, and all after `since` are read."""
@@ -45,6 +53,17 @@ class View:
         else:
             self.is_whole = True
         self.entries = Entries.join([entries_from(taken[::-1], BLOCK_HEAD_BYTES), self.entries])
+
+
+class Found(NamedTuple):
+    """What a read found: the events of a fold from place `start` on are as in a fold of all rows."""
+
+    fold: Fold
+    start: int
+    reach: int
+    """How far in event time rows that were not read may matter to what comes later."""
+    exposures: int
+    """Exposures among those."""
 
 
 class Reading:
@@ -76,48 +95,23 @@ class Reading:
             return View(NO_ENTRIES, blocks, MAX_POSITION, 0)
         return View(entries_from(self._fragments.tail(user_id, state)), blocks, state.reach, state.block_exposures)
 
-
-class UserReader:
-    """Reads of one user, who is not written meanwhile: what one of them took, the next one has at hand."""
-
-    def __init__(self, reading: Reading, user_id: str, state: UserState) -> None:
-        self._reading = reading
-        self._user_id = user_id
-        self._state = state
-        self._views: dict[int, View] = {}
-
-    def read(self, *, until: int | None = None, last: int | None = None, since: int | None = None) -> FoldedSequence:
-        """The user's events in order of time as of position `until` (included), or the newest `last` of them.
-
-        With `since`, also what lies between those and the oldest event that has a row after that position. Raises
-        `StateError` for an `until` before what is kept; those of pending samples never are.
-        """
-        position = MAX_POSITION if until is None else until
-        view = self._view(position)
+    def read_back(self, view: View, *, until: int, last: int | None, since: int | None) -> Found:
+        """The newest `last` events of a view as of position `until`, or all; see `UserReader.read` for `since`."""
         # Some rows more than events are wanted: actions become part of exposures.
         wanted = None if last is None else last + last // 4
         while True:
-            entries = view.entries.until(position)
+            entries = view.entries.until(until)
             if not view.is_whole and not view.holds(wanted, len(entries), since):
                 view.extend(None if wanted is None else wanted - len(entries), since)
                 continue
-            fold = self._reading.fold(entries)
+            fold = self.fold(entries)
             new = None if since is None else _new(fold, since)
             start = _start(fold, last, new)
-            if view.is_whole or self._suffices(fold, start, last, new, view):
-                return fold.columns(fold.heads[start:], since)
+            if view.is_whole:
+                return Found(fold, start, NOTHING_REACHED, 0)
+            if self._suffices(fold, start, last, new, view):
+                return Found(fold, start, view.reach, view.exposures)
             wanted = 2 * max(len(entries), 1)
-
-    def _view(self, position: int) -> View:
-        generation = self._state.generation_at(position)
-        if generation is None:
-            raise StateError(
-                f"the sequence of {self._user_id!r} as of position {position} is no longer kept: "
-                f"read it as of {self._state.generation} or later"
-            )
-        if generation not in self._views:
-            self._views[generation] = self._reading.view(self._user_id, self._state, generation)
-        return self._views[generation]
 
     def _suffices(self, fold: Fold, start: int, last: int | None, new: Places | None, view: View) -> bool:
         """Whether no row before those of the view can be told from an absent one in the events from `start` on."""
@@ -137,8 +131,39 @@ class UserReader:
         target = fold.target[actions]
         request = fold.entries.rows["request"]
         settled = (fold.action[target] < 0) & ((request[actions] == 0) | (request[actions] == request[target]))
-        newest_open = np.where(settled, fold.ts_ms[target], fold.ts_ms[actions] - self._reading.window_ms)
+        newest_open = np.where(settled, fold.ts_ms[target], fold.ts_ms[actions] - self.window_ms)
         return bool((newest_open > view.reach).all())
+
+
+class UserReader:
+    """Reads of one user, who is not written meanwhile: what one of them took, the next one has at hand."""
+
+    def __init__(self, reading: Reading, user_id: str, state: UserState) -> None:
+        self._reading = reading
+        self._user_id = user_id
+        self._state = state
+        self._views: dict[int, View] = {}
+
+    def read(self, *, until: int | None = None, last: int | None = None, since: int | None = None) -> FoldedSequence:
+        """The user's events in order of time as of position `until` (included), or the newest `last` of them.
+
+        With `since`, also what lies between those and the oldest event that has a row after that position. Raises
+        `StateError` for an `until` before what is kept; those of pending samples never are.
+        """
+        position = MAX_POSITION if until is None else until
+        found = self._reading.read_back(self._view(position), until=position, last=last, since=since)
+        return found.fold.columns(found.fold.heads[found.start :], since)
+
+    def _view(self, position: int) -> View:
+        generation = self._state.generation_at(position)
+        if generation is None:
+            raise StateError(
+                f"the sequence of {self._user_id!r} as of position {position} is no longer kept: "
+                f"read it as of {self._state.generation} or later"
+            )
+        if generation not in self._views:
+            self._views[generation] = self._reading.view(self._user_id, self._state, generation)
+        return self._views[generation]
 
 
 def _start(fold: Fold, last: int | None, new: Places | None) -> int:

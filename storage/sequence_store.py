@@ -30,7 +30,9 @@ from storage.keys import (
 )
 from storage.outbox import Outbox, Outgoing
 from storage.pending import Rules
+from storage.prepared import Prepared
 from storage.reading import Reading, UserReader
+from storage.sample_body import SampleBody, body_of
 from storage.store_settings import StoreSettings
 from storage.updates import read_updates
 from storage.user_run import Applied
@@ -62,8 +64,14 @@ class SequenceStore:
         window_ms = round(settings.attribution_seconds * 1000)
         fragments = Fragments(db, window_ms)
         self._reading = Reading(fragments, window_ms=window_ms, exposure_rate=settings.exposure_rate)
+        self._prepared = Prepared()
         self._rooms = Rooms(
-            db=db, rules=Rules.of(settings), fragments=fragments, reading=self._reading, outbox=self._outbox
+            db=db,
+            rules=Rules.of(settings),
+            fragments=fragments,
+            reading=self._reading,
+            outbox=self._outbox,
+            prepared=self._prepared,
         )
         self._event_ids = EventIds(fragments.rows())
         self._next_due = self._first_timer(0)
@@ -151,8 +159,12 @@ class SequenceStore:
             )
         _check_offsets(start, last, changes)
         fresh = [change for change in changes if change.offset > self.applied]
-        with self._db.decoding():
-            applied = self._write(fresh, last) if last > self.applied else Applied()
+        try:
+            with self._db.decoding():
+                applied = self._write(fresh, last) if last > self.applied else Applied()
+        except BaseException:
+            self._prepared.clear()  # it may be ahead of what is written
+            raise
         applied.skipped = len(changes) - len(fresh)
         return applied
 
@@ -169,11 +181,32 @@ class SequenceStore:
         with self._db.decoding():
             return self._reader(user_id).read(until=until, last=last, since=since)
 
-    def read_samples(self, user_id: str, due: Sequence[tuple[int, int]], *, last: int) -> list[FoldedSequence]:
-        """What `read` gives for each (until, since) of one user, who is read once for all of them."""
+    def prepare_samples(self, last: int) -> None:
+        """Have the bodies of samples that become due from now on made as their records are applied.
+
+        `last` is what `read_samples` will be asked for. Bodies are kept in memory, within bounds; with an
+        `exposure_rate` below 1 all are read.
+        """
+        if last < 1:
+            raise ValueError(f"last must be >= 1, got {last}")
+        self._prepared.clear()
+        self._prepared.last = last if self.settings.exposure_rate == 1 else 0
+
+    def read_samples(self, user_id: str, due: Sequence[tuple[int, int]], *, last: int) -> list[SampleBody]:
+        """The bodies of samples of one user, each by (position of the record that made it due, since).
+
+        A body holds the newest `last` events as of that position, and all that are new.
+        """
+        found: list[SampleBody] = []
+        reader: UserReader | None = None
         with self._db.decoding():
-            reader = self._reader(user_id)
-            return [reader.read(until=until, last=last, since=since) for until, since in due]
+            for until, since in due:
+                body = self._prepared.body(user_id, until) if last == self._prepared.last else None
+                if body is None:
+                    reader = reader or self._reader(user_id)
+                    body = body_of(reader.read(until=until, last=last, since=since), since)
+                found.append(body)
+        return found
 
     def updates(self, user_id: str, *, until: int | None = None) -> list[Update]:
         """What was told of a user's features as of position `until`, in order of time."""
@@ -198,7 +231,8 @@ class SequenceStore:
 
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         """Delete items of the outbox that have arrived; those no longer there are passed over."""
-        self._outbox.acknowledge(keys)
+        for key, user_id in self._outbox.acknowledge(keys):
+            self._prepared.forget(user_id, key.position)
 
     def checkpoint(self) -> Path:
         """Make a checkpoint of the state as it is; returns its folder."""

@@ -16,6 +16,11 @@ class Timeline:
         self.end_ms = max(watermark_ms, max(ts_ms, default=0))
         """The watermark after the chunk."""
 
+    def before(self, places: Sequence[int]) -> list[int]:
+        """The watermark before each of the records at these places."""
+        marks = self._marks
+        return [marks[place] for place in places]
+
     def fires_at(self, due_ms: int, not_before: int) -> int | None:
         """Position of the record after which a timer fires, `not_before` at the earliest; None in this chunk."""
         if due_ms > self.end_ms:
@@ -28,4 +33,9 @@ class Timeline:
 
     @cached_property
     def _watermarks(self) -> list[int]:
-        return list(accumulate(self._ts_ms, max, initial=self._watermark_ms))[1:]
+        return self._marks[1:]
+
+    @cached_property
+    def _marks(self) -> list[int]:
+        """The watermark before each record, and after the last."""
+        return list(accumulate(self._ts_ms, max, initial=self._watermark_ms))

@@ -1,14 +1,19 @@
 """One user's records of a chunk, worked through one by one: duplicates, late ones, trims, samples, timers."""
 
+from dataclasses import dataclass
+
 import msgspec
 from rocksdict import WriteBatch
 
 from storage.arrivals import Arrivals
+from storage.changes import Acted, Exposed
 from storage.entries import NO_ENTRIES, Entries, entries_from
 from storage.fragments import Fragments
 from storage.keys import MAX_POSITION
-from storage.pending import DueSample, Rules, count_records, trigger
-from storage.reading import Reading
+from storage.pending import DueSample, Rules, trigger
+from storage.prepared import Prepared
+from storage.reading import Reading, View
+from storage.recent import RecentEvents
 from storage.timeline import Timeline
 from storage.trim import trim_entries
 from storage.user_state import UserState
@@ -35,6 +40,24 @@ class Applied(msgspec.Struct, kw_only=True):
     """Samples that became due."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What the users' runs through one chunk share."""
+
+    rules: Rules
+    reading: Reading
+    fragments: Fragments
+    prepared: Prepared
+    arrivals: Arrivals
+    timeline: Timeline
+    before: list[int]
+    """The watermark before each record."""
+    batch: WriteBatch
+    applied: Applied
+    samples: list[DueSample]
+    """Samples that became due."""
+
+
 class UserRun:
     """Takes the records [start, end) of one user, one after the other.
 
@@ -42,112 +65,175 @@ class UserRun:
     2. A duplicate by event id changes nothing; one older than the floor of a full sequence is counted.
     3. A sequence with too many rows is trimmed.
     4. The record is pending: a sample is due by count, or a timer is set.
+
+    `known` are the event ids of which the user has a row, None where no record can have one of them; `oldest_pending`
+    is the position of the user's oldest sample that is still to be sent.
     """
 
+    __slots__ = (
+        "_base",
+        "_course",
+        "_known",
+        "_limit",
+        "_oldest_pending",
+        "_recent",
+        "_set_at",
+        "_taken",
+        "state",
+        "user_id",
+    )
+
     def __init__(
-        self,
-        rules: Rules,
-        user_id: str,
-        state: UserState,
-        arrivals: Arrivals,
-        timeline: Timeline,
-        *,
-        known: set[int],
-        has_pending: bool,
+        self, course: Course, user_id: str, state: UserState, *, known: set[int] | None, oldest_pending: int | None
     ) -> None:
         self.user_id = user_id
         self.state = state
-        self.samples: list[DueSample] = []
-        """Samples that became due."""
-        self._rules = rules
-        self._arrivals = arrivals
-        self._timeline = timeline
+        self._course = course
         self._known = known
-        self._has_pending = has_pending
+        self._oldest_pending = oldest_pending
+        self._recent = course.prepared.recent(user_id)
+        self._limit = course.rules.limit(state)
         self._taken: list[int] = []
         self._base: Entries | None = None
         self._set_at = -1
 
-    def run(
-        self, start: int, end: int, reading: Reading, fragments: Fragments, batch: WriteBatch, applied: Applied
-    ) -> None:
-        """Work through the records, write the rows, and count in `applied`."""
+    def run(self, start: int, end: int) -> None:
+        """Work through the records, write the rows, and count what was done."""
+        state, course = self.state, self._course
+        positions, before = course.arrivals.positions, course.before
         for record in range(start, end):
-            position = self._arrivals.positions[record]
-            self._fire_until(position - 1)
-            if self._take(record, applied):
-                if self.state.num_rows >= self._rules.limit(self.state):
-                    applied.trimmed += self._trim(position, reading, fragments, batch)
-                self._count(record, position)
-            self._fire_until(position)
-        self._fire_until(MAX_POSITION)
-        self._write(fragments, batch)
+            if 0 < state.timer_due <= before[record]:
+                self._fire_until(positions[record] - 1)
+            if self._is_fresh(record):
+                self._take(record)
+        if 0 < state.timer_due <= course.timeline.end_ms:
+            self._fire_until(MAX_POSITION)
+        self._write()
+        if self._recent is not None:
+            self._course.prepared.keep(self.user_id, self._recent)
 
-    def _take(self, record: int, applied: Applied) -> bool:
-        event = self._arrivals.events[record]
-        if event and event in self._known:
-            applied.duplicates += 1
+    def _is_fresh(self, record: int) -> bool:
+        course = self._course
+        if self._known is not None:
+            event = course.arrivals.events[record]
+            if event and event in self._known:
+                course.applied.duplicates += 1
+                return False
+        if course.arrivals.changes[record].ts_ms < self.state.floor_ts:
+            course.applied.too_late += 1
             return False
-        if self._arrivals.ts_ms[record] < self.state.floor_ts:
-            applied.too_late += 1
-            return False
-        num = self._arrivals.num_rows(record, record + 1)
-        self._taken.append(record)
-        self._known.add(event)
-        self.state.num_rows += num
-        if self._arrivals.is_action[record]:
-            applied.acted += 1
-        else:
-            applied.exposed += num
+        if self._known is not None:
+            self._known.add(event)
         return True
 
-    def _count(self, record: int, position: int) -> None:
-        timer_due = self.state.timer_due
-        self.samples += count_records(self._rules, self.user_id, self.state, self._arrivals, record, record + 1)
-        if self.state.timer_due != timer_due:
+    def _take(self, record: int) -> None:
+        """Let a record become rows, and be pending."""
+        state, rules = self.state, self._course.rules
+        arrivals = self._course.arrivals
+        change, position = arrivals.changes[record], arrivals.positions[record]
+        ts_ms = change.ts_ms
+        num = 1 if isinstance(change, Acted) else len(change.item_ids)
+        self._taken.append(record)
+        state.num_rows += num
+        if state.num_rows >= self._limit:
+            self._trim(position)
+        if self._recent is not None:
+            self._follow(record, change)
+        if not (state.num_actions or state.num_exposures):
+            state.first_ts = ts_ms
+        if ts_ms > state.last_ts:
+            state.last_ts = ts_ms
+        if isinstance(change, Acted):
+            state.num_actions += 1
+            self._course.applied.acted += 1
+        else:
+            state.num_exposures += num
+            self._course.applied.exposed += num
+        if state.num_actions >= rules.sample_every or state.num_exposures >= rules.sample_exposures:
+            self._trigger(position, 0)
+        elif not state.timer_due:
+            state.timer_due = rules.due(state.first_ts, state.last_ts)
             self._set_at = position
+
+    def _follow(self, record: int, change: Exposed | Acted) -> None:
+        assert self._recent is not None
+        arrivals = self._course.arrivals
+        position, request = arrivals.positions[record], arrivals.requests[record]
+        if isinstance(change, Acted):
+            follows = self._recent.act(
+                change.item_id, change.ts_ms, change.action, position, request, change.value, change.kafka_ms
+            )
+        else:
+            follows = self._recent.show(change.item_ids, change.ts_ms, position, request, change.kafka_ms)
+        if not follows:
+            self._recent = None
 
     def _fire_until(self, position: int) -> None:
         """Fire the user's timer at the records up to a position."""
-        state = self.state
+        state, timeline, rules = self.state, self._course.timeline, self._course.rules
         while state.timer_due:
-            at = self._timeline.fires_at(state.timer_due, self._set_at)
+            at = timeline.fires_at(state.timer_due, self._set_at)
             if at is None or at > position:
                 return
             due_ms, state.timer_due = state.timer_due, 0
             if state.num_pending:
-                due = self._rules.due(state.first_ts, state.last_ts)
-                if due <= self._timeline.watermark_at(at):
-                    self.samples.append(trigger(self.user_id, state, at, due_ms))
+                due = rules.due(state.first_ts, state.last_ts)
+                if due <= timeline.watermark_at(at):
+                    self._trigger(at, due_ms)
                 else:
                     state.timer_due = due
                     self._set_at = at
 
-    def _trim(self, position: int, reading: Reading, fragments: Fragments, batch: WriteBatch) -> int:
+    def _trigger(self, position: int, due_ms: int) -> None:
+        prepared = self._course.prepared
+        if prepared.has_room and self._recent is None:
+            self._recent = self._read_recent()
+        if self._recent is not None:
+            if prepared.has_room:
+                prepared.add(self.user_id, position, self._recent.sample())
+            self._recent.begin()
+        self._course.samples.append(trigger(self.user_id, self.state, position, due_ms))
+        if self._oldest_pending is None:
+            self._oldest_pending = position
+
+    def _read_recent(self) -> RecentEvents:
+        reading, last = self._course.reading, self._course.prepared.last
+        taken = self._course.arrivals.entries(self._taken)
+        if self._base is not None or len(taken) == self.state.num_rows:
+            view = View.whole(Entries.join([self._base or NO_ENTRIES, taken]))
+        else:
+            view = reading.view(self.user_id, self.state, self.state.generation)
+            view.entries = Entries.join([view.entries, taken])
+        found = reading.read_back(view, until=MAX_POSITION, last=last, since=self.state.since)
+        return RecentEvents.of(found, self.state, last=last, window_ms=reading.window_ms)
+
+    def _trim(self, position: int) -> None:
+        course, state = self._course, self.state
         sealed = NO_ENTRIES
         if self._base is None:
-            sealed = reading.in_blocks(self.user_id, self.state)
-            self._base = entries_from(fragments.take_tail(batch, self.user_id, self.state))
-        unsealed = Entries.join([self._base, self._arrivals.chosen(self._taken)])
-        trimmed = trim_entries(reading.fold(Entries.join([sealed, unsealed])), self._rules.cap)
-        keep = self._has_pending or bool(self.samples)
-        if keep:
-            fragments.seal(batch, self.user_id, self.state, unsealed)
-        fragments.begin_generation(batch, self.user_id, self.state, position, keep=keep)
-        num_dropped = self.state.num_rows - len(trimmed.entries)
-        self._base, self._taken = trimmed.entries, []
-        self._known -= trimmed.dropped
-        self.state.num_rows = self.state.num_survivors = len(trimmed.entries)
+            sealed = course.reading.in_blocks(self.user_id, state)
+            self._base = entries_from(course.fragments.take_tail(course.batch, self.user_id, state))
+        unsealed = Entries.join([self._base, course.arrivals.entries(self._taken)])
+        trimmed = trim_entries(course.reading.fold(Entries.join([sealed, unsealed])), course.rules.cap)
+        if self._oldest_pending is not None:
+            course.fragments.seal(course.batch, self.user_id, state, unsealed)
+        course.fragments.begin_generation(course.batch, self.user_id, state, position, self._oldest_pending)
+        course.applied.trimmed += state.num_rows - len(trimmed.entries)
+        self._base, self._taken, self._recent = trimmed.entries, [], None
+        if self._known is not None:
+            self._known -= trimmed.dropped
+        state.num_rows = state.num_survivors = len(trimmed.entries)
         if trimmed.floor_ts is not None:
-            self.state.floor_ts = trimmed.floor_ts
-        return num_dropped
+            state.floor_ts = trimmed.floor_ts
+        self._limit = course.rules.limit(state)
 
-    def _write(self, fragments: Fragments, batch: WriteBatch) -> None:
-        new = [self._arrivals.chosen(self._taken)] if self._taken else []
+    def _write(self) -> None:
+        course, state, taken = self._course, self.state, self._taken
         if self._base is not None:
-            fragments.seal(batch, self.user_id, self.state, Entries.join([self._base, *new]))
-        elif new:
-            if self.state.old and not self._has_pending:
-                fragments.drop_old(batch, self.user_id, self.state)
-            position = self._arrivals.positions[self._taken[0]]
-            fragments.append(batch, self.user_id, self.state, position, new[0].to_bytes())
+            entries = Entries.join([self._base, course.arrivals.entries(taken)])
+            course.fragments.seal(course.batch, self.user_id, state, entries)
+        elif taken:
+            if state.old:
+                course.fragments.drop_old(course.batch, self.user_id, state, self._oldest_pending)
+            position = course.arrivals.positions[taken[0]]
+            course.fragments.append(course.batch, self.user_id, state, position, course.arrivals.value(taken))

@@ -10,14 +10,6 @@ from storage.changes import Feature
 from storage.folded import Update
 from storage.updates import segment_starts
 
-NEW_EXPOSURE = 1
-"""Bit in `Sample.new`: the exposure came since the user's previous sample."""
-NEW_ACTION = 2
-"""Bit in `Sample.new`: the event's first action came since the user's previous sample."""
-NEW_FURTHER_ACTION = 4
-"""Bit in `Sample.new`: a further action on an event that had one came since the user's previous sample."""
-
-
 SAMPLE_VERSION = 2
 """The format of a sample that this code writes and reads."""
 
@@ -62,7 +54,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[int]
     """Events with equal numbers belong to one impression."""
     new: list[int]
-    """Bits NEW_EXPOSURE, NEW_ACTION and NEW_FURTHER_ACTION; 0 is context only."""
+    """Bits NEW_EXPOSURE, NEW_ACTION and NEW_FURTHER_ACTION of `storage.sample_body`; 0 is context only."""
     value_places: list[int]
     """Index of the event that each value belongs to, ascending."""
     value_actions: list[int]

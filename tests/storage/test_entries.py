@@ -22,7 +22,7 @@ FRAGMENT = (
 
 
 def rows_of(*changes: Exposed | Acted, epoch: int = 0) -> Entries:
-    return Arrivals(epoch, changes).entries(0, len(changes))
+    return Arrivals(epoch, changes).entries(range(len(changes)))
 
 
 def golden_rows() -> Entries:
@@ -117,7 +117,7 @@ def test_records_of_a_chunk_are_brought_together_by_user_in_the_order_of_the_log
     assert (arrivals.user_ids, arrivals.bounds, len(arrivals)) == (["ada", "bob"], [(0, 2), (2, 4)], 4)
     assert (arrivals.has_user("ada"), arrivals.has_user("eve")) == (True, False)
     assert arrivals.positions == [pack_position(1, offset) for offset in (1, 3, 2, 4)]
-    assert [arrivals.entries(start, end).items for start, end in arrivals.bounds] == [b"ade", b"bcf"]
-    assert arrivals.num_rows(0, 2) == 3
-    assert [arrivals.chosen(records).items for records in ([], [1], [1, 2], [0, 3])] == [b"", b"de", b"debc", b"af"]
+    assert arrivals.places == [0, 2, 1, 3]
+    assert [arrivals.entries(range(start, end)).items for start, end in arrivals.bounds] == [b"ade", b"bcf"]
+    assert [arrivals.entries(records).items for records in ([], [1], [1, 2], [0, 3])] == [b"", b"de", b"debc", b"af"]
     assert len(Arrivals(0, [])) == 0

@@ -39,7 +39,7 @@ def test_it_is_made_from_stored_rows_and_has_room_for_as_many_again(monkeypatch:
     """A filter that is full again at once would be made again with every chunk."""
     monkeypatch.setattr("storage.event_ids.FIRST_WORDS", 4)
     stored = Arrivals(0, clicks(0, 100))
-    event_ids = EventIds([("ada", stored.entries(0, 100)), ("bob", Arrivals(0, [acted(0)]).entries(0, 1))])
+    event_ids = EventIds([("ada", stored.entries(range(100))), ("bob", Arrivals(0, [acted(0)]).entries([0]))])
     assert event_ids.suspects(stored) == {"ada"}
     assert not event_ids.is_full
     event_ids.add(Arrivals(0, clicks(100, 201)))

@@ -14,7 +14,7 @@ Events = list[tuple[str, int, int, int]]
 
 
 def fold(*changes: Exposed | Acted, window_ms: int = 100, rate: float = 1.0) -> Fold:
-    return fold_entries(Arrivals(0, changes).entries(0, len(changes)), window_ms=window_ms, exposure_rate=rate)
+    return fold_entries(Arrivals(0, changes).entries(range(len(changes))), window_ms=window_ms, exposure_rate=rate)
 
 
 def events_of(*changes: Exposed | Acted, window_ms: int = 100, rate: float = 1.0) -> Events:

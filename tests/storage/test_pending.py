@@ -1,10 +1,10 @@
 import pytest
 
-from storage.arrivals import Arrivals
-from storage.changes import SampleRef
-from storage.pending import DueSample, Rules, count_records
+from storage.changes import SampleRef, Ticked
+from storage.pending import DueSample, Rules
 from storage.store_settings import StoreSettings
 from storage.user_state import UserState
+from tests.storage.plain import StoreFactory
 from tests.storage.records import acted, exposed
 
 
@@ -16,15 +16,12 @@ def rules(*, every: int = 2, exposures: int = 4, delay: float = 0.0, gap: float 
 
 
 @pytest.mark.parametrize(
-    ("delay", "gap", "due", "least"),
-    [(0.0, 0.0, 0, 0), (0.05, 0.0, 150, 50), (0.0, 0.01, 210, 10), (0.05, 0.01, 150, 10), (0.2, 0.01, 210, 10)],
+    ("delay", "gap", "due"),
+    [(0.0, 0.0, 0), (0.05, 0.0, 150), (0.0, 0.01, 210), (0.05, 0.01, 150), (0.2, 0.01, 210)],
 )
-def test_a_timer_is_due_at_the_delay_of_the_first_or_the_gap_after_the_last(
-    delay: float, gap: float, due: int, least: int
-) -> None:
+def test_a_timer_is_due_at_the_delay_of_the_first_or_the_gap_after_the_last(delay: float, gap: float, due: int) -> None:
     """A sample that waits for the later of both waits for ever while the user goes on."""
     assert rules(delay=delay, gap=gap).due(100, 200) == due
-    assert rules(delay=delay, gap=gap).least_wait_ms == least
 
 
 def test_a_sequence_may_grow_to_twice_what_the_last_trim_left() -> None:
@@ -33,26 +30,30 @@ def test_a_sequence_may_grow_to_twice_what_the_last_trim_left() -> None:
     assert rules().limit(UserState(num_survivors=90)) == 180
 
 
-def test_a_sample_is_due_by_actions_or_by_exposures_and_counts_all_rows() -> None:
+def test_a_sample_is_due_by_actions_or_by_exposures_and_counts_all_rows(store_factory: StoreFactory) -> None:
     """Every row is learned once: what is pending begins anew with each sample."""
+    store = store_factory(sample_every=2, sample_exposures=4, session_gap_seconds=0.0)
     shown, more = exposed(0, "a", "b"), exposed(3, "a", "b", "c")
-    arrivals = Arrivals(0, [shown, acted(1), acted(2), more, acted(4), exposed(5, "d", "e", "f"), acted(6)])
-    state = UserState()
-    due = count_records(rules(), "ada", state, arrivals, 0, len(arrivals))
-    assert due == [
-        DueSample(2, 0, SampleRef(user_id="ada", since=-1, num_records=4)),
-        DueSample(5, 0, SampleRef(user_id="ada", since=2, num_records=7)),
+    store.apply(0, 6, [shown, acted(1), acted(2), more, acted(4), exposed(5, "d", "e", "f"), acted(6)])
+    assert [item for _, item in store.outbox(10)] == [
+        SampleRef(user_id="ada", since=-1, num_records=4),
+        SampleRef(user_id="ada", since=2, num_records=7),
     ]
-    assert (state.since, state.num_actions, state.num_exposures, state.num_pending) == (5, 1, 0, 1)
-    assert (state.first_ts, state.last_ts, state.timer_due) == (6, 6, 0)
+    assert [key.position for key, _ in store.outbox(10)] == [2, 5]
+    assert store.num_timers == 0
+    store.apply(7, 7, [acted(7)])
+    assert store.outbox(10)[-1][1] == SampleRef(user_id="ada", since=5, num_records=2)
 
 
-def test_a_timer_is_set_once_and_not_moved_by_what_follows() -> None:
+def test_a_timer_is_set_once_and_not_moved_by_what_follows(store_factory: StoreFactory) -> None:
     """Moving a timer with every record would cost two writes a record."""
-    state = UserState()
-    arrivals = Arrivals(0, [exposed(0, ts_ms=100), exposed(1, "y", ts_ms=160), exposed(2, "z", ts_ms=120)])
-    assert count_records(rules(gap=0.01), "ada", state, arrivals, 0, 3) == []
-    assert (state.timer_due, state.first_ts, state.last_ts) == (110, 100, 160)
+    store = store_factory(session_gap_seconds=0.1)
+    store.apply(0, 2, [exposed(0, ts_ms=100), exposed(1, "y", ts_ms=160), exposed(2, "z", ts_ms=120)])
+    assert (store.num_timers, store.watermark_ms) == (1, 160)
+    store.apply(3, 3, [Ticked(3, 259)])
+    assert (store.num_timers, store.outbox_size) == (1, 0)
+    store.apply(4, 4, [Ticked(4, 260)])
+    assert (store.num_timers, store.outbox_size) == (0, 1)
 
 
 def test_samples_of_one_record_stand_by_reason_time_and_user() -> None:

@@ -10,7 +10,7 @@ from tests.storage.records import acted, exposed
 
 
 def fold(*changes: Exposed | Acted, rate: float = 1.0) -> Fold:
-    return fold_entries(Arrivals(0, changes).entries(0, len(changes)), window_ms=100, exposure_rate=rate)
+    return fold_entries(Arrivals(0, changes).entries(range(len(changes))), window_ms=100, exposure_rate=rate)
 
 
 def places(trimmed: Trimmed) -> list[tuple[int, int]]:

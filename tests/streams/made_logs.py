@@ -12,12 +12,13 @@ from storage.changes import Feature, SampleRef
 from storage.entries import unpack_position
 from storage.folded import FoldedSequence, Update
 from storage.keys import OutboxKey
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.decoding import ChangeDecoder
 from streams.events import Action, Event, Impression, Tick, UserUpdate, encode_event
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
-from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample, segments_of
+from streams.samples import Sample, segments_of
 from streams.sampling import build_samples
 
 ACTIONS = ("like", "dislike", "rate")
@@ -194,7 +195,7 @@ def stored_outcome(
     settings: StoreSettings, events: Sequence[Event], cuts: Iterable[Cut], last: int
 ) -> tuple[SequenceStore, Outcome]:
     """What the store makes of a log that is cut; the caller closes it."""
-    store, outcome, start = open_store(settings), Outcome(), 0
+    store, outcome, start = open_store(settings, last), Outcome(), 0
     decoder = ChangeDecoder(ACTIONS)
     whole = Cut(len(events), restart=False, send=True)
     for cut in [*sorted((cut for cut in cuts if cut.end < len(events)), key=lambda cut: cut.end), whole]:
@@ -208,12 +209,14 @@ def stored_outcome(
             outcome.samples += send(store, last)
         if cut.restart:
             store.close()
-            store = open_store(settings)
+            store = open_store(settings, last)
     return store, outcome
 
 
-def open_store(settings: StoreSettings) -> SequenceStore:
-    return SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id="t1")
+def open_store(settings: StoreSettings, last: int) -> SequenceStore:
+    store = SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id="t1")
+    store.prepare_samples(last)
+    return store
 
 
 def send(store: SequenceStore, last: int) -> list[Sample]:

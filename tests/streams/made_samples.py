@@ -8,7 +8,8 @@ from kafka import TopicPartition  # type: ignore[import-untyped]  # kafka-python
 from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  # as above
 
 from storage.entries import pack_position
-from streams.samples import NEW_ACTION, NEW_EXPOSURE, Sample, encode_sample
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE
+from streams.samples import Sample, encode_sample
 
 TOPIC = "samples"
 CONTEXT = 20

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
 from streams.batch import MicroBatch
-from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample
+from streams.samples import Sample
 from tests.streams.made_samples import sample_factory
 
 SHOWN_AND_ACTED = NEW_EXPOSURE | NEW_ACTION

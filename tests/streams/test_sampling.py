@@ -4,9 +4,10 @@ from pathlib import Path
 
 from storage.changes import Acted, Change, Exposed, Feature, SampleRef, Updated
 from storage.entries import pack_position
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
-from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample, Segment
+from streams.samples import Sample, Segment
 from streams.sampling import build_samples
 
 

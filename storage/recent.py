@@ -1,0 +1,218 @@
+"""The newest events of one user, folded as their records arrive: what the next sample needs is at hand.
+
+It says the same as a fold of all rows (`storage.fold`), for as long as records come in order of time. `act` and `show`
+say False once they cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from storage.reading import Found
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, SampleBody, body_of
+from storage.user_state import NOTHING_REACHED, UserState
+
+MAX_REQUESTS = 4_096
+"""Requests named by actions that are kept in mind."""
+_UNKNOWN = -2
+_NONE = -1
+
+
+class RecentEvents:
+    """At least the newest `last` events of a user, or all; an event is known by its number, from 0."""
+
+    __slots__ = (
+        "_base",
+        "_blind_ts",
+        "_fresh",
+        "_groups",
+        "_items",
+        "_kafka_ms",
+        "_last",
+        "_last_ts",
+        "_masks",
+        "_named",
+        "_named_ts",
+        "_requests",
+        "_shown",
+        "_times",
+        "_values",
+        "_window_ms",
+    )
+
+    def __init__(self, last: int, window_ms: int) -> None:
+        self._last = last
+        self._window_ms = window_ms
+        self._base = 0
+        self._items: list[str] = []
+        self._times: list[int] = []
+        self._masks: list[int] = []
+        self._groups: list[int] = []
+        self._values: dict[int, dict[int, float]] = {}
+        self._fresh: dict[int, int] = {}
+        """What is new of events since the last sample, as bits."""
+        self._kafka_ms: list[int] = []
+        self._shown: dict[str, int] = {}
+        """The newest exposure of each item."""
+        self._named: dict[tuple[int, str], int] = {}
+        """The newest exposure of each item of a request."""
+        self._requests: set[int] = set()
+        """Requests that actions named."""
+        self._last_ts = NOTHING_REACHED
+        self._blind_ts = NOTHING_REACHED
+        """Newest time of an exposure that is not held."""
+        self._named_ts = NOTHING_REACHED
+        """Newest time of an exposure that an action may have named that is not held."""
+
+    @classmethod
+    def of(cls, found: Found, state: UserState, *, last: int, window_ms: int) -> "RecentEvents":
+        """What was read of a user whose newest records are read, too."""
+        recent = cls(last, window_ms)
+        fold = found.fold
+        heads, before = fold.heads[found.start :], fold.heads[: found.start]
+        events = fold.columns(heads, state.since)
+        body = body_of(events, state.since)
+        recent._items, recent._times, recent._masks, recent._groups = (
+            body.item_ids,
+            body.ts_ms,
+            body.actions,
+            body.groups,
+        )
+        recent._kafka_ms = body.kafka_ms
+        recent._fresh = {number: bits for number, bits in enumerate(body.new) if bits}
+        for number, action, value in zip(body.value_places, body.value_actions, body.values, strict=True):
+            recent._values.setdefault(number, {})[action] = value
+        requests = fold.entries.rows["request"]
+        recent._requests = set(requests[fold.action >= 0].tolist()) - {0}
+        for number in np.flatnonzero(events.shown).tolist():
+            recent._shown[body.item_ids[number]] = number
+            request = int(requests[heads[number]])
+            if request:
+                recent._named[request, body.item_ids[number]] = number
+        recent._last_ts = state.last_ts
+        recent._named_ts = found.reach
+        passed = fold.ts_ms[before[fold.action[before] < 0]]
+        recent._blind_ts = max([found.reach if found.exposures else NOTHING_REACHED, *passed[-1:].tolist()])
+        return recent
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def act(
+        self, item_id: str, ts_ms: int, action: int, position: int, request: int, value: float | None, kafka_ms: int
+    ) -> bool:
+        """Take in an action; `request` is the hash of the request it names, or 0."""
+        if ts_ms <= self._last_ts:
+            return False
+        self._last_ts = ts_ms
+        self._kafka_ms.append(kafka_ms)
+        number = _NONE
+        if request or self._shown or self._blind_ts != NOTHING_REACHED:
+            number = self._exposure_of(item_id, ts_ms, request)
+            if number == _UNKNOWN:
+                return False
+        bit = 1 << action
+        if number == _NONE:
+            number = self._base + len(self._items)
+            self._add(item_id, ts_ms, bit, position)
+            self._fresh[number] = NEW_ACTION
+        else:
+            place = number - self._base
+            known = self._fresh.get(number, 0)
+            if not self._masks[place]:
+                self._fresh[number] = known | NEW_ACTION
+            elif not known & NEW_ACTION:
+                self._fresh[number] = known | NEW_FURTHER_ACTION
+            self._masks[place] |= bit
+        if value is not None and value == value:
+            told = self._values.setdefault(number, {})
+            told.pop(action, None)  # of one event the newest stands last
+            told[action] = value
+        return True
+
+    def show(self, item_ids: Sequence[str], ts_ms: int, position: int, request: int, kafka_ms: int) -> bool:
+        """Take in an impression."""
+        if ts_ms <= self._last_ts or (request and (ts_ms <= self._named_ts or request in self._requests)):
+            return False
+        self._last_ts = ts_ms
+        self._kafka_ms += [kafka_ms] * len(item_ids)
+        for item_id in dict.fromkeys(item_ids):
+            number = self._base + len(self._items)
+            self._add(item_id, ts_ms, 0, position)
+            self._fresh[number] = NEW_EXPOSURE
+            self._shown[item_id] = number
+            if request:
+                self._named[request, item_id] = number
+        return True
+
+    def begin(self) -> None:
+        """What comes from here on is new to the next sample."""
+        self._fresh = {}
+        self._kafka_ms = []
+        if len(self._items) >= 2 * self._last + 16:
+            self._shorten()
+
+    def sample(self) -> SampleBody:
+        """The body of the sample that is due now."""
+        start = max(0, len(self._items) - self._last)
+        base = self._base
+        if self._fresh:
+            start = min(start, min(self._fresh) - base)
+        new = [0] * (len(self._items) - start)
+        for number, bits in self._fresh.items():
+            new[number - base - start] = bits
+        places: list[int] = []
+        actions: list[int] = []
+        values: list[float] = []
+        if self._values:
+            first = base + start
+            for number in sorted(number for number in self._values if number >= first):
+                told = self._values[number]
+                places += [number - first] * len(told)
+                actions += told
+                values += told.values()
+        return SampleBody(
+            self._items[start:],
+            self._times[start:],
+            self._masks[start:],
+            self._groups[start:],
+            new,
+            places,
+            actions,
+            values,
+            self._kafka_ms,
+        )
+
+    def _add(self, item_id: str, ts_ms: int, mask: int, position: int) -> None:
+        self._items.append(item_id)
+        self._times.append(ts_ms)
+        self._masks.append(mask)
+        self._groups.append(position)
+
+    def _exposure_of(self, item_id: str, ts_ms: int, request: int) -> int:
+        """Number of the exposure that an action belongs to, or that there is none, or that this cannot be told."""
+        oldest = ts_ms - self._window_ms
+        number = None
+        if request:
+            if len(self._requests) >= MAX_REQUESTS:
+                return _UNKNOWN
+            self._requests.add(request)
+            number = self._named.get((request, item_id))
+            if number is None and self._blind_ts >= oldest:
+                return _UNKNOWN
+        if number is None or self._times[number - self._base] < oldest:
+            number = self._shown.get(item_id)
+        if number is None:
+            return _UNKNOWN if self._blind_ts >= oldest else _NONE
+        return number if self._times[number - self._base] >= oldest else _NONE
+
+    def _shorten(self) -> None:
+        gone = len(self._items) - self._last
+        if self._shown:
+            self._blind_ts = self._times[gone - 1]
+        for column in (self._items, self._times, self._masks, self._groups):
+            del column[:gone]
+        self._base += gone
+        self._shown = {item_id: number for item_id, number in self._shown.items() if number >= self._base}
+        self._named = {exposure: number for exposure, number in self._named.items() if number >= self._base}
+        self._values = {number: told for number, told in self._values.items() if number >= self._base}
