@@ -15,6 +15,7 @@ from storage.entries import OFFSET_BITS, Entries, entries_from
 _hash = xxhash.xxh3_64_intdigest
 _ROW = struct.Struct("<qqqQQQdHbH")
 """`ENTRY`, one row at a time."""
+_pack = _ROW.pack
 _NAN = float("nan")
 
 
@@ -39,15 +40,15 @@ class Arrivals:
             self.bounds.append((end, end + len(places)))
             end += len(places)
         self.changes: list[Acted | Exposed] = [changes[place] for place in self.places]  # type: ignore[misc]  # as chosen above
-        self.positions: list[int] = []
-        self.events: list[int] = []
+        self.positions = [(epoch << OFFSET_BITS) | change.offset for change in self.changes]
+        self.events = [_hash(change.event_id.encode()) if change.event_id else 0 for change in self.changes]
         """Hash of each record's event id; 0 where it has none."""
-        self.requests: list[int] = []
+        self.requests = [_hash(change.request_id.encode()) if change.request_id else 0 for change in self.changes]
         """Hash of the request that each record names; 0 where it names none."""
         self._rows: list[bytes] = []
         self._items: list[bytes] = []
-        for change in self.changes:
-            self._add((epoch << OFFSET_BITS) | change.offset, change)
+        for head in zip(self.changes, self.positions, self.events, self.requests, strict=True):
+            self._add(*head)
 
     def __len__(self) -> int:
         return len(self.changes)
@@ -77,24 +78,19 @@ class Arrivals:
         """The rows of some records, which ascend."""
         return entries_from([self.value(records)])
 
-    def _add(self, position: int, change: Acted | Exposed) -> None:
-        event = _hash(change.event_id.encode()) if change.event_id else 0
-        request = _hash(change.request_id.encode()) if change.request_id else 0
-        self.positions.append(position)
-        self.events.append(event)
-        self.requests.append(request)
+    def _add(self, change: Acted | Exposed, position: int, event: int, request: int) -> None:
         ts_ms, kafka_ms = change.ts_ms, change.kafka_ms
         if isinstance(change, Acted):
             item = change.item_id.encode()
             value = _NAN if change.value is None else change.value
             self._rows.append(
-                _ROW.pack(position, ts_ms, kafka_ms, event, _hash(item), request, value, 0, change.action, len(item))
+                _pack(position, ts_ms, kafka_ms, event, _hash(item), request, value, 0, change.action, len(item))
             )
             self._items.append(item)
             return
         items = [item_id.encode() for item_id in change.item_ids]
         rows = [
-            _ROW.pack(position, ts_ms, kafka_ms, event, _hash(item), request, _NAN, index, -1, len(item))
+            _pack(position, ts_ms, kafka_ms, event, _hash(item), request, _NAN, index, -1, len(item))
             for index, item in enumerate(items)
         ]
         self._rows.append(b"".join(rows))

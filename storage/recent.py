@@ -1,13 +1,12 @@
 """The newest events of one user, folded as their records arrive: what the next sample needs is at hand.
 
-It says the same as a fold of all rows (`storage.fold`), for as long as records come in order of time. `act` and `show`
-say False once they cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
+It says the same as a fold of all rows (`storage.fold`), for as long as records come in order of time. `follow` says
+False once it cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
+from storage.changes import Acted, Exposed
 from storage.reading import Found
 from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, SampleBody, body_of
 from storage.user_state import NOTHING_REACHED, UserState
@@ -98,47 +97,60 @@ class RecentEvents:
     def __len__(self) -> int:
         return len(self._items)
 
-    def act(
-        self, item_id: str, ts_ms: int, action: int, position: int, request: int, value: float | None, kafka_ms: int
-    ) -> bool:
-        """Take in an action; `request` is the hash of the request it names, or 0."""
+    def follow(self, change: Exposed | Acted, position: int, request: int) -> bool:
+        """Take in a record; `request` is the hash of the request it names, or 0."""
+        ts_ms = change.ts_ms
         if ts_ms <= self._last_ts:
             return False
         self._last_ts = ts_ms
-        self._kafka_ms.append(kafka_ms)
+        if isinstance(change, Acted):
+            return self._act(change, position, request)
+        return self._show(change, position, request)
+
+    def _act(self, change: Acted, position: int, request: int) -> bool:
         number = _NONE
         if request or self._shown or self._blind_ts != NOTHING_REACHED:
-            number = self._exposure_of(item_id, ts_ms, request)
+            number = self._exposure_of(change.item_id, change.ts_ms, request)
             if number == _UNKNOWN:
                 return False
-        bit = 1 << action
+        self._kafka_ms.append(change.kafka_ms)
+        bit = 1 << change.action
         if number == _NONE:
             number = self._base + len(self._items)
-            self._add(item_id, ts_ms, bit, position)
+            self._items.append(change.item_id)
+            self._times.append(change.ts_ms)
+            self._masks.append(bit)
+            self._groups.append(position)
             self._fresh[number] = NEW_ACTION
         else:
-            place = number - self._base
-            known = self._fresh.get(number, 0)
-            if not self._masks[place]:
-                self._fresh[number] = known | NEW_ACTION
-            elif not known & NEW_ACTION:
-                self._fresh[number] = known | NEW_FURTHER_ACTION
-            self._masks[place] |= bit
+            self._join(number, bit)
+        value = change.value
         if value is not None and value == value:
             told = self._values.setdefault(number, {})
-            told.pop(action, None)  # of one event the newest stands last
-            told[action] = value
+            told.pop(change.action, None)  # of one event the newest stands last
+            told[change.action] = value
         return True
 
-    def show(self, item_ids: Sequence[str], ts_ms: int, position: int, request: int, kafka_ms: int) -> bool:
-        """Take in an impression."""
-        if ts_ms <= self._last_ts or (request and (ts_ms <= self._named_ts or request in self._requests)):
+    def _join(self, number: int, bit: int) -> None:
+        """Count an action for an exposure."""
+        place = number - self._base
+        known = self._fresh.get(number, 0)
+        if not self._masks[place]:
+            self._fresh[number] = known | NEW_ACTION
+        elif not known & NEW_ACTION:
+            self._fresh[number] = known | NEW_FURTHER_ACTION
+        self._masks[place] |= bit
+
+    def _show(self, change: Exposed, position: int, request: int) -> bool:
+        if request and (change.ts_ms <= self._named_ts or request in self._requests):
             return False
-        self._last_ts = ts_ms
-        self._kafka_ms += [kafka_ms] * len(item_ids)
-        for item_id in dict.fromkeys(item_ids):
-            number = self._base + len(self._items)
-            self._add(item_id, ts_ms, 0, position)
+        self._kafka_ms += [change.kafka_ms] * len(change.item_ids)
+        first = self._base + len(self._items)
+        for number, item_id in enumerate(dict.fromkeys(change.item_ids), first):
+            self._items.append(item_id)
+            self._times.append(change.ts_ms)
+            self._masks.append(0)
+            self._groups.append(position)
             self._fresh[number] = NEW_EXPOSURE
             self._shown[item_id] = number
             if request:
@@ -182,12 +194,6 @@ class RecentEvents:
             values,
             self._kafka_ms,
         )
-
-    def _add(self, item_id: str, ts_ms: int, mask: int, position: int) -> None:
-        self._items.append(item_id)
-        self._times.append(ts_ms)
-        self._masks.append(mask)
-        self._groups.append(position)
 
     def _exposure_of(self, item_id: str, ts_ms: int, request: int) -> int:
         """Number of the exposure that an action belongs to, or that there is none, or that this cannot be told."""

@@ -75,6 +75,8 @@ class UserRun:
         "_course",
         "_known",
         "_limit",
+        "_num_acted",
+        "_num_shown",
         "_oldest_pending",
         "_recent",
         "_set_at",
@@ -96,77 +98,68 @@ class UserRun:
         self._taken: list[int] = []
         self._base: Entries | None = None
         self._set_at = -1
+        self._num_acted = self._num_shown = 0
 
     def run(self, start: int, end: int) -> None:
         """Work through the records, write the rows, and count what was done."""
-        state, course = self.state, self._course
-        positions, before = course.arrivals.positions, course.before
+        state, course, taken = self.state, self._course, self._taken
+        changes, positions, requests = course.arrivals.changes, course.arrivals.positions, course.arrivals.requests
+        before, recent = course.before, self._recent
         for record in range(start, end):
+            change, position = changes[record], positions[record]
             if 0 < state.timer_due <= before[record]:
-                self._fire_until(positions[record] - 1)
-            if self._is_fresh(record):
-                self._take(record)
+                self._fire_until(position - 1)
+                recent = self._recent
+            if (change.ts_ms < state.floor_ts or self._known is not None) and not self._is_fresh(record):
+                continue
+            taken.append(record)
+            if recent is not None and not recent.follow(change, position, requests[record]):
+                self._recent = None
+            self._count(change, position)
+            recent = self._recent
         if 0 < state.timer_due <= course.timeline.end_ms:
             self._fire_until(MAX_POSITION)
         self._write()
+        course.applied.acted += self._num_acted
+        course.applied.exposed += self._num_shown
         if self._recent is not None:
-            self._course.prepared.keep(self.user_id, self._recent)
+            course.prepared.keep(self.user_id, self._recent)
 
     def _is_fresh(self, record: int) -> bool:
-        course = self._course
-        if self._known is not None:
-            event = course.arrivals.events[record]
-            if event and event in self._known:
-                course.applied.duplicates += 1
-                return False
-        if course.arrivals.changes[record].ts_ms < self.state.floor_ts:
-            course.applied.too_late += 1
+        applied, arrivals = self._course.applied, self._course.arrivals
+        event = arrivals.events[record]
+        if self._known is not None and event and event in self._known:
+            applied.duplicates += 1
+            return False
+        if arrivals.changes[record].ts_ms < self.state.floor_ts:
+            applied.too_late += 1
             return False
         if self._known is not None:
             self._known.add(event)
         return True
 
-    def _take(self, record: int) -> None:
-        """Let a record become rows, and be pending."""
-        state, rules = self.state, self._course.rules
-        arrivals = self._course.arrivals
-        change, position = arrivals.changes[record], arrivals.positions[record]
-        ts_ms = change.ts_ms
+    def _count(self, change: Exposed | Acted, position: int) -> None:
+        """Count a record among the rows and as pending."""
+        state, rules, ts_ms = self.state, self._course.rules, change.ts_ms
         num = 1 if isinstance(change, Acted) else len(change.item_ids)
-        self._taken.append(record)
         state.num_rows += num
         if state.num_rows >= self._limit:
             self._trim(position)
-        if self._recent is not None:
-            self._follow(record, change)
         if not (state.num_actions or state.num_exposures):
             state.first_ts = ts_ms
         if ts_ms > state.last_ts:
             state.last_ts = ts_ms
-        if isinstance(change, Acted):
+        if change.action >= 0:
             state.num_actions += 1
-            self._course.applied.acted += 1
+            self._num_acted += 1
         else:
             state.num_exposures += num
-            self._course.applied.exposed += num
+            self._num_shown += num
         if state.num_actions >= rules.sample_every or state.num_exposures >= rules.sample_exposures:
             self._trigger(position, 0)
         elif not state.timer_due:
             state.timer_due = rules.due(state.first_ts, state.last_ts)
             self._set_at = position
-
-    def _follow(self, record: int, change: Exposed | Acted) -> None:
-        assert self._recent is not None
-        arrivals = self._course.arrivals
-        position, request = arrivals.positions[record], arrivals.requests[record]
-        if isinstance(change, Acted):
-            follows = self._recent.act(
-                change.item_id, change.ts_ms, change.action, position, request, change.value, change.kafka_ms
-            )
-        else:
-            follows = self._recent.show(change.item_ids, change.ts_ms, position, request, change.kafka_ms)
-        if not follows:
-            self._recent = None
 
     def _fire_until(self, position: int) -> None:
         """Fire the user's timer at the records up to a position."""
@@ -219,7 +212,8 @@ class UserRun:
             course.fragments.seal(course.batch, self.user_id, state, unsealed)
         course.fragments.begin_generation(course.batch, self.user_id, state, position, self._oldest_pending)
         course.applied.trimmed += state.num_rows - len(trimmed.entries)
-        self._base, self._taken, self._recent = trimmed.entries, [], None
+        self._base, self._recent = trimmed.entries, None
+        self._taken.clear()
         if self._known is not None:
             self._known -= trimmed.dropped
         state.num_rows = state.num_survivors = len(trimmed.entries)
