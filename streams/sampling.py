@@ -28,6 +28,7 @@ def _sample(
     epoch, trigger_offset = unpack_position(key.position)
     ts_ms = events.ts_ms.tolist()
     return Sample(
+        topic_id=store.topic_id_at(key.position),
         epoch=epoch,
         partition=store.partition,
         trigger_offset=trigger_offset,

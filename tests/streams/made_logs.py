@@ -19,6 +19,7 @@ from streams.events import Action, Event, Impression, Tick, UserUpdate, encode_e
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
 from streams.samples import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, Sample, segments_of
 from streams.sampling import build_samples
+from tests.streams.made_samples import LOG_ID
 
 ACTIONS = ("like", "dislike", "rate")
 USERS = ("ada", "ada", "ada", "böb", "bob")
@@ -158,6 +159,7 @@ def plain_sample(partition: PlainPartition, due: PlainDue, last: int) -> Sample:
     ts_ms = [event.row.ts_ms for event in events]
     told = [Update(each.position, each.ts_ms, each.name, each.value) for each in sorted(user.updates, key=_order)]
     return Sample(
+        topic_id=LOG_ID,
         epoch=0,
         partition=0,
         trigger_offset=unpack_position(due.position)[1],
@@ -213,7 +215,7 @@ def stored_outcome(
 
 
 def open_store(settings: StoreSettings) -> SequenceStore:
-    return SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id="t1")
+    return SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id=LOG_ID)
 
 
 def send(store: SequenceStore, last: int) -> list[Sample]:
