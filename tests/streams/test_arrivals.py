@@ -76,10 +76,10 @@ def test_what_precedes_an_id_that_arrived_is_dropped_each_kind_by_its_own(
     asyncio.run(pruner.prune())
     assert left(store) == [1, 3, 5, 6, 7, 8, 9]
     letter(arrivals, 7)
-    sample(arrivals, 2)
     asyncio.run(pruner.prune())
     assert left(store) == [6, 8, 9]
     sample(arrivals, 100, n=5)
+    sample(arrivals, 2)
     asyncio.run(pruner.prune())
     assert left(store) == [9]
 

@@ -60,6 +60,7 @@ def test_a_former_log_keeps_its_mark() -> None:
     assert not marks.is_new(sample_factory(trigger_offset=1_000))
     assert marks.is_new(sample_factory(trigger_offset=1_001))
     marks.pass_over(sample_factory(trigger_offset=1_001))
+    assert marks.as_manifest()["0"].topic_id == LOG_ID, "that of the newest sample"
     assert not marks.is_new(sample_factory(topic_id="log-2", trigger_offset=7))
     assert marks.is_new(sample_factory(topic_id="log-2", trigger_offset=8))
 
