@@ -79,9 +79,10 @@ def newest_ranges(store: SnapshotStore, expected: ExpectedState) -> tuple[Learne
 
 
 def _has_passed(marks: Mapping[int, SampleMark], expected: ExpectedState) -> bool:
-    passed = {number: (mark.epoch, mark.trigger_offset, mark.n) for number, mark in marks.items()}
-    due = {number: (expected.epochs[number], *sample) for number, sample in expected.due.items()}
-    return all(passed.get(number, (-1, -1, -1)) >= sample for number, sample in due.items())
+    passed = {
+        number: (mark.trigger_offset, mark.n) for number, mark in marks.items() if expected.is_of_log(number, mark)
+    }
+    return all(passed.get(number, (-1, -1)) >= sample for number, sample in expected.due.items())
 
 
 class WorkerSequences:

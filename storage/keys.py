@@ -2,6 +2,7 @@
 
     b"h"                                              header: format, topic, partition, settings
     b"l"                                              log: topic id, epoch, last applied offset, watermark, counts
+    b"e" + epoch                                      id of the topic in a former epoch
     b"u" + user                                       a user's counters
     b"a" + user                                       a user's features over time
     b"f" + len(user) + user + position                a fragment of a user's rows, by its first position
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 HEADER = b"h"
 LOG = b"l"
+FORMER_LOG = b"e"
 USER = b"u"
 UPDATES = b"a"
 FRAGMENT = b"f"
@@ -35,6 +37,15 @@ class OutboxKey(NamedTuple):
 
     position: int
     n: int
+
+
+def former_log_key(epoch: int) -> bytes:
+    """Key of the topic's id in a former epoch.
+
+    >>> former_log_key(1)
+    b'e\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01'
+    """
+    return FORMER_LOG + epoch.to_bytes(8, "big")
 
 
 def user_key(user_id: str) -> bytes:

@@ -38,12 +38,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
 
 
-class SampleMark(msgspec.Struct, frozen=True, kw_only=True, order=True):
+class SampleMark(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the newest sample that was learned of a source partition."""
 
+    topic_id: str = ""
+    """Log that the sample is of; empty in a manifest that was written before marks had it."""
     epoch: int
     trigger_offset: int
     n: int
+    former: dict[str, tuple[int, int]] = {}
+    """(trigger offset, n) of the newest sample of the logs that were learned before, by topic id, oldest first."""
 
 
 class ManifestDraft(msgspec.Struct, frozen=True, kw_only=True):

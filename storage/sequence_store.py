@@ -12,6 +12,7 @@ from storage.changes import Change, Feature
 from storage.checkpoints import Checkpoints
 from storage.chunk import Chunk, Rooms
 from storage.database import Database, new_batch
+from storage.entries import unpack_position
 from storage.errors import LogHoleError, StateError
 from storage.event_ids import EventIds
 from storage.folded import FoldedSequence, Update
@@ -23,6 +24,7 @@ from storage.keys import (
     TIMERS_END,
     USER,
     OutboxKey,
+    former_log_key,
     timer_from,
     timer_key,
     user_key,
@@ -116,6 +118,22 @@ class SequenceStore:
     def epoch(self) -> int:
         """How often the topic was made anew."""
         return self._log.epoch
+
+    @property
+    def topic_id(self) -> str:
+        """Id of the topic since it was last made anew."""
+        return self._log.topic_id
+
+    def topic_id_at(self, position: int) -> str:
+        """Id that the topic had in a position's epoch; raises `StateError` where the state does not tell."""
+        epoch, _ = unpack_position(position)
+        if epoch == self.epoch:
+            return self.topic_id
+        with self._db.decoding():
+            former = self._db.get(former_log_key(epoch))
+            if former is None:
+                raise ValueError(f"no topic id of epoch {epoch}")
+            return former.decode()
 
     @property
     def applied(self) -> int:
@@ -313,6 +331,10 @@ def _advance_epoch(db: Database, topic: str, topic_id: str) -> LogState:
         log.topic_id,
         log.epoch + 1,
     )
+    # What the outbox still holds of that epoch goes out under the id it had.
+    batch = new_batch()
+    batch.put(former_log_key(log.epoch), log.topic_id.encode())
+    db.write(batch)
     return msgspec.structs.replace(log, topic_id=topic_id, epoch=log.epoch + 1, applied=-1)
 
 

@@ -6,24 +6,27 @@ learns what it need not send, without reading more than the ends.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # aiokafka ships no types
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
 
 from storage.changes import SampleRef
-from storage.entries import pack_position, unpack_position
+from storage.entries import pack_position
 from storage.errors import SetupError
 from storage.keys import OutboxKey
 from storage.sequence_store import SequenceStore
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
+from streams.samples import decode_sample
 from streams.topics import TopicSettings
 
-SAMPLE_ID = "id"
 LETTER_ID = "headwater.id"
 LETTER_TOPIC = "__streams.errors.topic"
+MAX_DIGITS = 15
+"""Digits of an offset at most."""
 LOOK_SECONDS = 2.0
 """Pause between two looks at the ends of the topics."""
 READ_SECONDS = 5.0
@@ -34,12 +37,23 @@ MAX_ITEMS = 1_000
 logger = logging.getLogger(__name__)
 
 
+class Arrived(NamedTuple):
+    """The id of a sample or a dead letter."""
+
+    topic_id: str
+    """Log that the record is in that it was made of."""
+    offset: int
+    n: int = 0
+    epoch: int = 0
+    """Log epoch at the owner; 0 of a dead letter, which does not tell it."""
+
+
 class Arrivals:
     """The highest ids of samples and dead letters that were seen at the topics' ends, by partition."""
 
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings) -> None:
-        self.samples: dict[int, OutboxKey] = {}
-        self.letters: dict[int, OutboxKey] = {}
+        self.samples: dict[int, Arrived] = {}
+        self.letters: dict[int, Arrived] = {}
         self._kafka = kafka
         self._topics = topics
         self._ends: dict[Any, int] = {}
@@ -83,11 +97,21 @@ class Arrivals:
         is_sample = tp.topic == self._topics.samples
         highest = self.samples if is_sample else self.letters
         for record in records:
-            headers = dict(record.headers)
-            key = _key_of(headers.get(SAMPLE_ID if is_sample else LETTER_ID, b""))
-            is_ours = is_sample or headers.get(LETTER_TOPIC) == self._topics.events.encode()
-            if key is not None and is_ours:
-                highest[tp.partition] = max(highest.get(tp.partition, key), key)
+            arrived = _sample_id(record.value) if is_sample else self._letter_id(dict(record.headers))
+            if arrived is None:
+                continue
+            known = highest.get(tp.partition, arrived)
+            highest[tp.partition] = max(known, arrived) if known.topic_id == arrived.topic_id else arrived
+
+    def _letter_id(self, headers: dict[str, bytes]) -> Arrived | None:
+        """Of TOPIC_ID-PARTITION-OFFSET; a topic id may hold hyphens."""
+        topic_id, *numbers = headers.get(LETTER_ID, b"").rsplit(b"-", 2)
+        if headers.get(LETTER_TOPIC) != self._topics.events.encode() or len(numbers) != 2:
+            return None
+        offset = numbers[1]
+        if not offset.isdigit() or len(offset) > MAX_DIGITS:
+            return None
+        return Arrived(topic_id.decode("utf-8", "replace"), int(offset))
 
 
 class OutboxPruner:
@@ -101,17 +125,16 @@ class OutboxPruner:
         """Do nothing: what has just come in has not arrived yet."""
 
     async def run(self) -> None:
-        """Prune again and again until cancelled; raises `SetupError` where the owner is in another epoch of the log."""
+        """Prune again and again until cancelled; raises `SetupError` where the owner is in a later epoch of the log."""
         while True:
             await self.prune()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def prune(self) -> None:
         """Take out what has arrived by now."""
-        sample = self._arrivals.samples.get(self._store.partition)
-        letter = self._arrivals.letters.get(self._store.partition)
+        self._check_epoch()
+        sample, letter = self._newest(self._arrivals.samples), self._newest(self._arrivals.letters)
         marks = [mark for mark in (sample, letter) if mark is not None]
-        self._check_epoch(marks)
         after = None
         while marks and (items := self._store.outbox(MAX_ITEMS, after)):
             self._store.acknowledge(
@@ -122,11 +145,19 @@ class OutboxPruner:
                 break
             await asyncio.sleep(0)
 
-    def _check_epoch(self, marks: Iterable[OutboxKey]) -> None:
-        epochs = [unpack_position(mark.position)[0] for mark in marks]
-        if max(epochs, default=0) > self._store.epoch:
+    def _newest(self, arrived: Mapping[int, Arrived]) -> OutboxKey | None:
+        """What the newest id would have in this store's outbox; None for one of another log, which says nothing."""
+        found = arrived.get(self._store.partition)
+        if found is None or found.topic_id != self._store.topic_id:
+            return None
+        return OutboxKey(pack_position(self._store.epoch, found.offset), found.n)
+
+    def _check_epoch(self) -> None:
+        number, epoch = self._store.partition, self._store.epoch
+        sample = self._arrivals.samples.get(number)
+        if sample is not None and sample.topic_id == self._store.topic_id and sample.epoch > epoch:
             raise SetupError(
-                f"partition {self._store.partition} is in epoch {max(epochs)} at its owner and in {self._store.epoch} "
+                f"partition {number} is in epoch {sample.epoch} at its owner and in {epoch} "
                 "here: the topic was made anew before this standby began; set worker.checkpoint_url for both, delete "
                 "this one's store.folder and start it again, so that it begins at the owner's checkpoint"
             )
@@ -136,10 +167,9 @@ def _has_arrived(key: OutboxKey, mark: OutboxKey | None) -> bool:
     return mark is not None and key <= mark
 
 
-def _key_of(sent_id: bytes) -> OutboxKey | None:
-    """The outbox key in the id of something that was sent: EPOCH-PARTITION-OFFSET-N or EPOCH-PARTITION-OFFSET."""
-    parts = sent_id.split(b"-")
-    if len(parts) not in (3, 4) or not all(part.isdigit() and len(part) <= 15 for part in parts):
+def _sample_id(value: bytes | None) -> Arrived | None:
+    try:
+        sample = decode_sample(value)
+    except msgspec.DecodeError:
         return None
-    epoch, _, offset, n = (int(part) for part in (*parts, b"0")[:4])
-    return OutboxKey(pack_position(epoch, offset), n)
+    return Arrived(sample.topic_id, sample.trigger_offset, sample.n, sample.epoch)

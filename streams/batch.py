@@ -71,7 +71,9 @@ class MicroBatch:
         row = self._rows.get(sample.user_id)
         if row is None:
             return True
-        return row.new.keys() <= set(zip(sample.groups, sample.item_ids, strict=True))
+        # Groups are positions, and those of two logs may be equal.
+        is_same_log = row.sample.topic_id == sample.topic_id
+        return is_same_log and row.new.keys() <= set(zip(sample.groups, sample.item_ids, strict=True))
 
     def add(self, sample: Sample) -> None:
         """Take a sample in; the caller has asked `fits`."""

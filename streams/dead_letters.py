@@ -13,9 +13,7 @@ from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped] 
 from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
 
 from storage.changes import Refused
-from storage.entries import unpack_position
 from storage.errors import SetupError
-from storage.keys import OutboxKey
 from streams.events import InvalidEventError
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
@@ -80,7 +78,7 @@ class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     head: bytes
     """First bytes of the record's value."""
     letter_id: str
-    """Log epoch or topic id, partition and offset: equal where one dead letter was sent twice."""
+    """Topic id, partition and offset: equal where one dead letter was sent twice."""
 
 
 def refuse(record: Any, error: InvalidEventError) -> Refused:
@@ -98,14 +96,8 @@ def refuse(record: Any, error: InvalidEventError) -> Refused:
     )
 
 
-def dead_letter_headers(topic: str, partition: int, key: OutboxKey, refused: Refused) -> list[tuple[str, bytes]]:
-    """Headers of a dead letter out of a store's outbox."""
-    epoch, _ = unpack_position(key.position)
-    return source_headers(topic, partition, refused, str(epoch))
-
-
 def source_headers(topic: str, partition: int, refused: Refused, log_id: str) -> list[tuple[str, bytes]]:
-    """Headers of a dead letter from any topic; `log_id` tells apart topics, and lives of a topic."""
+    """Headers of a dead letter; `log_id` is the topic's id, which tells apart topics and lives of a topic."""
     exception = f"{InvalidEventError.__module__}.{InvalidEventError.__qualname__}"
     headers = {
         _EXCEPTION: exception,

@@ -10,7 +10,7 @@ from streams.events import Action, Impression, InvalidEventError, Tick, decode_e
 from streams.kafka_settings import KafkaSettings
 from streams.plain_fold import FoldRules, PlainDue, PlainPartition, PlainUser
 from streams.plain_log import first_offsets, read_range, read_topic
-from streams.topics import TopicSettings
+from streams.topics import TopicSettings, existing_topic
 
 
 class Taken(NamedTuple):
@@ -26,6 +26,8 @@ class ExpectedState:
     """Users, refused records and due samples of all partitions of a log."""
 
     rules: FoldRules
+    topic_id: str
+    """Which log it is."""
     partitions: dict[int, PlainPartition] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
     """Log epoch of each partition."""
@@ -86,12 +88,17 @@ class ExpectedState:
         """Position of the newest record of a partition."""
         return pack_position(self.epochs[partition], self.last_offsets[partition])
 
+    def is_of_log(self, partition: int, mark: SampleMark) -> bool:
+        """Whether a mark is of a sample of this log; one without a topic id is told by its epoch."""
+        is_same = mark.topic_id == self.topic_id if mark.topic_id else mark.epoch == self.epochs.get(partition)
+        return is_same and partition in self.epochs
+
     def read_on(self, kafka: KafkaSettings, topics: TopicSettings, marks: Mapping[int, SampleMark]) -> None:
         """Fold on up to the samples of these marks, and take nothing for due that lies behind them."""
         beyond = {
             number: mark.trigger_offset
             for number, mark in marks.items()
-            if mark.epoch == self.epochs.get(number) and mark.trigger_offset > self.last_offsets[number]
+            if self.is_of_log(number, mark) and mark.trigger_offset > self.last_offsets[number]
         }
         if not beyond:
             return
@@ -107,7 +114,8 @@ def expected_state(
     kafka: KafkaSettings, topics: TopicSettings, rules: FoldRules, epoch_of: Callable[[int], int]
 ) -> ExpectedState:
     """Fold the whole topic `events` the plain way, up to its present end."""
-    expected = ExpectedState(rules, first_offsets=first_offsets(kafka, topics.events))
+    topic_id = existing_topic(kafka, topics.events).topic_id
+    expected = ExpectedState(rules, topic_id, first_offsets=first_offsets(kafka, topics.events))
     epochs: dict[int, int] = {}
     for record in read_topic(kafka, topics.events):
         if record.partition not in epochs:

@@ -82,7 +82,7 @@ class LearnedModel:
         """Score, then learn, a micro-batch."""
         self.learner.step(batch.sequences())
         for sample in batch.samples:
-            self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset))
+            self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset), sample.topic_id)
             self.event_time_ms = max(self.event_time_ms, max(sample.ts_ms, default=0))
 
     def figures(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 A version is a checkpoint. One turn of the loop:
 
-1. poll samples; drop what the high-water mark of the source partition has passed (a duplicate after a replay);
+1. poll samples; drop what the high-water mark of their log has passed (a duplicate after a replay);
 2. gather a micro-batch until it holds `batch_events` new events, or its oldest sample waited `linger_seconds`;
 3. step: score the new events with the current weights, then learn them; marks and offsets move with the step;
 4. every `publish_seconds` learn what is gathered, cut weights, trainer state, offsets and marks at that instant, and

@@ -28,7 +28,7 @@ from storage.errors import SetupError
 from storage.keys import OutboxKey
 from storage.outbox import Outgoing
 from storage.sequence_store import SequenceStore
-from streams.dead_letters import dead_letter_headers
+from streams.dead_letters import source_headers
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.samples import Sample, encode_sample
@@ -159,7 +159,8 @@ class OutboxSender:
                 )
             else:
                 batch = batches[self._topics.dead_letters]
-                headers = dead_letter_headers(self._topics.events, self._store.partition, key, item)
+                log_id = self._store.topic_id_at(key.position)
+                headers = source_headers(self._topics.events, self._store.partition, item, log_id)
                 taken = batch.append(timestamp=None, key=item.key, value=item.head, headers=headers)
             if taken is None:
                 break

@@ -10,7 +10,7 @@ from storage.changes import Feature
 from storage.folded import Update
 from storage.updates import segment_starts
 
-SAMPLE_VERSION = 2
+SAMPLE_VERSION = 3
 """The format of a sample that this code writes and reads."""
 
 
@@ -28,7 +28,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One due sample; equal for every replay of the same log.
 
-    Its id is (epoch, partition, trigger_offset, n). The columns `item_ids`, `ts_ms`, `actions`, `groups` and `new`
+    Its id is (topic_id, partition, trigger_offset, n). The columns `item_ids`, `ts_ms`, `actions`, `groups` and `new`
     describe the user's last events, oldest first, as of the trigger; all have one length. Values are sparse: the
     columns `value_places`, `value_actions` and `values` have a length of their own. Records in the range
     (since, trigger] are new: each record is in the range of exactly one sample of its user.
@@ -36,8 +36,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     v: int = SAMPLE_VERSION
     """Format version."""
+    topic_id: str
+    """Id of the source topic: another one each time that topic is made anew."""
     epoch: int
-    """Log epoch: how often the source topic was made anew."""
+    """How often the store that made the sample has seen the source topic made anew."""
     partition: int
     """Source partition; the sample travels in the partition of that number."""
     trigger_offset: int

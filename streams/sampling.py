@@ -23,6 +23,7 @@ def _sample(store: SequenceStore, key: OutboxKey, ref: SampleRef, body: SampleBo
     epoch, trigger_offset = unpack_position(key.position)
     known = [update for update in told if update.position <= key.position]
     return Sample(
+        topic_id=store.topic_id_at(key.position),
         epoch=epoch,
         partition=store.partition,
         trigger_offset=trigger_offset,

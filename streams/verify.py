@@ -126,7 +126,7 @@ def compare_learned(
     """Hold the learned ranges of every user against the due ones."""
     lenient = set(known_before)
     for partition, user_id, user in expected.users():
-        row = learned.of(user_id)
+        row = learned.of(user_id, expected.topic_id)
         report.pending += user.pending_records
         if not expected.begin(partition):
             lost, twice = user.due_records - row["records"], row["records"] - user.due_records

@@ -87,12 +87,13 @@ def check_stores(
         num_partitions=description.num_partitions,
     )
     try:
-        expected = _expected(kafka, topics, FoldRules.of(settings), stores)
+        expected = ExpectedState(FoldRules.of(settings), description.topic_id)
+        _read(kafka, topics, stores, expected)
         report = VerifyReport(users=expected.num_users, events=expected.events, impressions=expected.impressions)
         compare_sequences(expected, stores, report)
         ranges = sent_ranges(kafka, topics)
         for key, ref in stores.unsent():
-            ranges.add(ref, key.position)
+            ranges.add(ref, key.position, description.topic_id)
     finally:
         stores.close()
     compare_learned(expected, ranges, report)
@@ -100,12 +101,10 @@ def check_stores(
     return report
 
 
-def _expected(kafka: KafkaSettings, topics: TopicSettings, rules: FoldRules, stores: StoppedStores) -> ExpectedState:
-    expected = ExpectedState(rules)
+def _read(kafka: KafkaSettings, topics: TopicSettings, stores: StoppedStores, expected: ExpectedState) -> None:
     last = {partition: offset for partition, offset in stores.applied.items() if offset >= 0}
     for record in read_range(kafka, topics.events, dict.fromkeys(last, 0), last):
         expected.apply(record, stores.epoch(record.partition))
-    return expected
 
 
 def sent_ranges(kafka: KafkaSettings, topics: TopicSettings) -> LearnedRanges:
@@ -113,5 +112,5 @@ def sent_ranges(kafka: KafkaSettings, topics: TopicSettings) -> LearnedRanges:
     ranges = LearnedRanges()
     for record in read_topic(kafka, topics.samples):
         sample = decode_sample(record.value)
-        ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset))
+        ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset), sample.topic_id)
     return ranges

@@ -6,7 +6,7 @@ import pytest
 from streams.samples import Sample, encode_sample
 from tests.crash.pauses import PauseMeter
 from tests.crash.verdict import SentSamples
-from tests.streams.made_samples import sample_factory
+from tests.streams.made_samples import LOG_ID, sample_factory
 
 
 def test_a_pause_lasts_from_one_applied_offset_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_a_sample_that_comes_again_with_another_body_is_found() -> None:
     other = sample_factory(trigger_offset=7, num_records=first.num_records + 1)
     sent.take(_record(other, encode_sample(other)))
     assert (sent.repeated, sent.differing) == (2, 1)
-    assert sent.ranges.of(first.user_id)["records"] == first.num_records
+    assert sent.ranges.of(first.user_id, LOG_ID)["records"] == first.num_records
 
 
 def _record(sample: Sample, value: bytes) -> Any:

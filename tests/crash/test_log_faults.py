@@ -1,5 +1,6 @@
 """A broker that dies, a topic that is made anew, transactions that are aborted."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -109,9 +110,20 @@ def test_a_worker_and_its_broker_die_together(kafka: Broker, tmp_path: Path) -> 
         cluster.assert_exact()
 
 
-@pytest.mark.parametrize("longer", [False, pytest.param(True, marks=pytest.mark.matrix)])
-def test_a_topic_made_anew_while_workers_are_down(kafka: Broker, tmp_path: Path, *, longer: bool) -> None:
-    """The stored offset is taken for one of the new topic, and all before it is lost."""
+@pytest.mark.parametrize(
+    ("longer", "wiped"),
+    [
+        pytest.param(False, False, id="shorter"),
+        pytest.param(False, True, id="shorter-wiped"),
+        pytest.param(True, False, id="longer", marks=pytest.mark.matrix),
+        pytest.param(True, True, id="longer-wiped", marks=pytest.mark.matrix),
+    ],
+)
+def test_a_topic_made_anew_while_workers_are_down(kafka: Broker, tmp_path: Path, *, longer: bool, wiped: bool) -> None:
+    """The stored offset is taken for one of the new topic, and all before it is lost.
+
+    With the state gone, too, stores are in epoch 0 again: their samples are taken for those of the former log.
+    """
     with Cluster(kafka, tmp_path) as cluster:
         cluster.start("w1", "w2")
         with Load(cluster.kafka, cluster.topics, seed=10):
@@ -119,13 +131,15 @@ def test_a_topic_made_anew_while_workers_are_down(kafka: Broker, tmp_path: Path,
         cluster.assert_exact()
         for name in ("w1", "w2"):
             cluster.end(name)
+            if wiped:
+                shutil.rmtree(cluster.folder(name), ignore_errors=True)
         make_topic_anew(cluster)
         with Load(cluster.kafka, cluster.topics, seed=11) as load:
             # So that the new log is longer than the stored offset, or shorter.
             wait_until("enough is sent", lambda: load.num_sent > (2_000 if longer else 100))
         cluster.start("w1", "w2")
         found = cluster.assert_exact(replayed=False)
-        assert epochs(cluster) == [1] * NUM_PARTITIONS
+        assert epochs(cluster) == [0 if wiped else 1] * NUM_PARTITIONS
     assert found.events > 80
 
 

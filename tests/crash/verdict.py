@@ -34,7 +34,8 @@ class SentSamples:
     """The topic `samples` as a learner takes it, and what a learner does not look at: whether repeats are equal."""
 
     def __init__(self) -> None:
-        self.bodies: dict[bytes, bytes] = {}
+        self.bodies: dict[tuple[str, bytes], bytes] = {}
+        """By topic id and the id in the headers, which a topic made anew may have again."""
         self.ranges = LearnedRanges()
         self.repeated = 0
         self.differing = 0
@@ -53,13 +54,14 @@ class SentSamples:
         assert record.partition == sample.partition
         assert record.key == sample.user_id.encode()
         assert sample_id == f"{sample.epoch}-{sample.partition}-{sample.trigger_offset}-{sample.n}".encode()
-        if sample_id in self.bodies:
+        key = (sample.topic_id, sample_id)
+        if key in self.bodies:
             self.repeated += 1
-            self.differing += self.bodies[sample_id] != record.value
-        self.bodies[sample_id] = record.value
+            self.differing += self.bodies[key] != record.value
+        self.bodies[key] = record.value
         if self._marks.is_new(sample):
             self._marks.pass_over(sample)
-            self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset))
+            self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset), sample.topic_id)
             self.users.add(sample.user_id)
 
 

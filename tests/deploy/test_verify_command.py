@@ -20,8 +20,8 @@ from streams.expected import ExpectedState
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
 from streams.plain_fold import FoldRules
-from streams.topics import TopicSettings
-from tests.streams.made_samples import sample_factory
+from streams.topics import TopicDescription, TopicSettings
+from tests.streams.made_samples import LOG_ID, sample_factory
 
 URLS = ("http://a:1", "http://b:2")
 
@@ -127,17 +127,16 @@ def test_a_sequence_that_has_moved_on_is_told_from_one_that_nobody_has(
     assert clock.now == 0
 
 
-def publish(store: SnapshotStore, version: int, offset: int, records: int) -> None:
+def publish(store: SnapshotStore, version: int, offset: int, records: int, topic_id: str = LOG_ID) -> None:
     ranges = LearnedRanges()
-    ranges.add(sample_factory(num_records=records), offset)
-    draft = ManifestDraft(
-        run_id="run", version=version, sample_marks={"0": SampleMark(epoch=0, trigger_offset=offset, n=0)}
-    )
+    ranges.add(sample_factory(num_records=records), offset, topic_id)
+    mark = SampleMark(topic_id=topic_id, epoch=0, trigger_offset=offset, n=0)
+    draft = ManifestDraft(run_id="run", version=version, sample_marks={"0": mark})
     store.publish({"model": {"x": np.zeros(1)}, "trainer": ranges.state()}, draft)
 
 
 def expected_factory(due: int) -> ExpectedState:
-    return ExpectedState(FoldRules.of(StoreSettings()), epochs={0: 0}, due={0: (due, 0)})
+    return ExpectedState(FoldRules.of(StoreSettings()), LOG_ID, epochs={0: 0}, due={0: (due, 0)})
 
 
 def test_ranges_come_from_the_first_version_that_has_passed_what_is_due(tmp_path: Path, clock: SimpleNamespace) -> None:
@@ -145,15 +144,24 @@ def test_ranges_come_from_the_first_version_that_has_passed_what_is_due(tmp_path
     store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
     publish(store, 1, offset=5, records=2)
     clock.on_sleep = lambda: publish(store, 2, offset=9, records=4)
-    assert newest_ranges(store, expected_factory(5))[0].of("ada")["records"] == 2
-    assert newest_ranges(store, expected_factory(9))[0].of("ada")["records"] == 4
+    assert newest_ranges(store, expected_factory(5))[0].of("ada", LOG_ID)["records"] == 2
+    assert newest_ranges(store, expected_factory(9))[0].of("ada", LOG_ID)["records"] == 4
+
+
+def test_what_was_learned_of_another_log_has_passed_nothing_of_this_one(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """After a topic was made anew, with the stores, its samples would be told as lost before they are learned."""
+    store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
+    publish(store, 1, offset=900, records=40, topic_id="log-0")
+    clock.on_sleep = lambda: publish(store, 2, offset=5, records=2)
+    ranges, marks = newest_ranges(store, expected_factory(5))
+    assert (ranges.of("ada", LOG_ID)["records"], marks[0].topic_id) == (2, LOG_ID)
 
 
 def test_a_learner_that_stays_behind_is_reported_as_it_is(tmp_path: Path, clock: SimpleNamespace) -> None:
     """The command would wait for ever for samples that are lost."""
     store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
     publish(store, 1, offset=5, records=2)
-    assert newest_ranges(store, expected_factory(99))[0].of("ada")["records"] == 2
+    assert newest_ranges(store, expected_factory(99))[0].of("ada", LOG_ID)["records"] == 2
     assert clock.now >= module.LEARNED_SECONDS
 
 
@@ -169,6 +177,8 @@ def whole_run(monkeypatch: pytest.MonkeyPatch, workers: Workers, folder: Path) -
     record = SimpleNamespace(partition=1, offset=0, key=b"bob", value=encode_event(event), timestamp=9)
     monkeypatch.setattr("streams.expected.read_topic", lambda kafka, topic: [record])
     monkeypatch.setattr("streams.expected.first_offsets", lambda kafka, topic: {})
+    described = TopicDescription(topic_id=LOG_ID, num_partitions=2)
+    monkeypatch.setattr("streams.expected.existing_topic", lambda kafka, topic: described)
     monkeypatch.setattr("streams.verify.read_dead_letters", lambda kafka, topics: iter(()))
     store = StoreSettings(actions=("like",), sample_every=1)
     return verify_all(KafkaSettings(), TopicSettings(), store, URLS, SnapshotSettings(url=str(folder)))
@@ -189,8 +199,8 @@ def test_the_whole_comparison_is_exact_on_a_clean_run_and_not_on_another(
     }
     workers.rows["bob"] = {"partition": 1, **columns}
     ranges = LearnedRanges()
-    ranges.add(sample_factory(user_id="bob", num_records=1), position)
-    marks = {"1": SampleMark(epoch=4, trigger_offset=0, n=0)}
+    ranges.add(sample_factory(user_id="bob", num_records=1), position, LOG_ID)
+    marks = {"1": SampleMark(topic_id=LOG_ID, epoch=4, trigger_offset=0, n=0)}
     draft = ManifestDraft(run_id="run", version=1, sample_marks=marks)
     snapshots = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
     snapshots.publish({"model": {"x": np.zeros(1)}, "trainer": ranges.state()}, draft)

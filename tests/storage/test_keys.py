@@ -1,5 +1,6 @@
 from storage.keys import (
     BLOCK,
+    FORMER_LOG,
     FRAGMENT,
     HEADER,
     LOG,
@@ -12,6 +13,7 @@ from storage.keys import (
     OutboxKey,
     block_position,
     block_prefix,
+    former_log_key,
     fragment_key,
     fragment_prefix,
     fragment_user,
@@ -31,6 +33,7 @@ USERS = ["a", "a\0", "ab", "b", "\0", "a" * 256, "é"]
 def test_keys_are_these_bytes() -> None:
     """Another layout of keys is another format."""
     assert (HEADER, LOG) == (b"h", b"l")
+    assert former_log_key(258) == b"e\0\0\0\0\0\0\x01\x02"
     assert user_key("a\0é") == b"ua\x00\xc3\xa9"
     assert updates_key("a\0é") == b"aa\x00\xc3\xa9"
     prefix = fragment_prefix("ab")
@@ -76,7 +79,7 @@ def test_blocks_of_one_generation_never_stand_between_those_of_another() -> None
 
 def test_no_kind_of_key_begins_as_another() -> None:
     """Users are listed by their first byte."""
-    kinds = [HEADER, LOG, USER, UPDATES, FRAGMENT, BLOCK, TIMER, OUTBOX]
+    kinds = [HEADER, LOG, FORMER_LOG, USER, UPDATES, FRAGMENT, BLOCK, TIMER, OUTBOX]
     assert len(set(kinds)) == len(kinds)
     assert all(len(kind) == 1 for kind in kinds)
 

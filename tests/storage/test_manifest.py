@@ -26,7 +26,7 @@ DRAFT = ManifestDraft(
     base_version=41,
     tables={"items": Table(rows=3, dim=2, dtype="float32")},
     offsets={"samples": {"0": 17}},
-    sample_marks={"0": SampleMark(epoch=1, trigger_offset=16, n=0)},
+    sample_marks={"0": SampleMark(topic_id="log-1", epoch=1, trigger_offset=16, n=0, former={"log-0": (99, 2)})},
     event_time_ms=5,
     created_ms=6,
     step=7,
@@ -36,7 +36,8 @@ DRAFT = ManifestDraft(
 )
 GOLDEN = (
     b'{"run_id":"run-1","version":42,"base_version":41,"tables":{"items":{"rows":3,"dim":2,"dtype":"float32"}},'
-    b'"offsets":{"samples":{"0":17}},"sample_marks":{"0":{"epoch":1,"trigger_offset":16,"n":0}},"event_time_ms":5,'
+    b'"offsets":{"samples":{"0":17}},"sample_marks":{"0":{"topic_id":"log-1","epoch":1,"trigger_offset":16,"n":0,'
+    b'"former":{"log-0":[99,2]}}},"event_time_ms":5,'
     b'"created_ms":6,"step":7,"config":{"layers":2,"name":"\xc3\xa9"},"metrics":{"hit_rate":0.25},'
     b'"learned_kafka_ms":[[3,2]],"format_version":1,"kind":"full","checksum_format":"xxh3-128",'
     b'"files":[{"name":"model","bytes":80,"checksum":"0123456789abcdef0123456789abcdef"}]}'
@@ -54,6 +55,13 @@ def test_a_manifest_is_these_bytes() -> None:
     manifest = make_manifest(DRAFT, [FILE])
     assert encode_manifest(manifest) == GOLDEN
     assert decode_manifest(GOLDEN, "here") == manifest
+
+
+def test_marks_of_an_older_manifest_say_nothing_of_their_log() -> None:
+    """A server or a learner would stop at what the version before wrote."""
+    marks = {"0": {"epoch": 1, "trigger_offset": 16, "n": 0}}
+    manifest = decode_manifest(changed(sample_marks=marks), "here")
+    assert manifest.sample_marks["0"] == SampleMark(topic_id="", epoch=1, trigger_offset=16, n=0, former={})
 
 
 def test_a_pointer_is_these_bytes() -> None:

@@ -218,6 +218,19 @@ def test_a_topic_made_anew_begins_an_epoch_behind_everything_that_was(
     assert (again.epoch, again.applied, again.num_users) == (1, 0, 1)
 
 
+def test_a_store_knows_the_topic_id_of_each_epoch(store_factory: StoreFactory) -> None:
+    """What a former log still has in the outbox would go out under the id of the present one, and pass over its own."""
+    for topic_id in ("first", "second", "third", "third"):
+        store = store_factory(topic_id=topic_id)
+        assert store.topic_id == topic_id
+        store.close()
+    store = store_factory(topic_id="third")
+    positions = [pack_position(epoch, 7) for epoch in range(3)]
+    assert [store.topic_id_at(position) for position in positions] == ["first", "second", "third"]
+    with pytest.raises(StateError, match="cannot be decoded: no topic id of epoch 3"):
+        store.topic_id_at(pack_position(3, 0))
+
+
 @pytest.mark.parametrize("topic_id", ["", "a/b", "a@1", "x" * 65])
 def test_a_topic_id_that_could_not_name_a_checkpoint_is_refused(store_factory: StoreFactory, topic_id: str) -> None:
     """The id is part of a folder's name."""

@@ -19,7 +19,7 @@ from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
 from streams.samples import Sample
-from tests.streams.made_samples import TOPIC, LogConsumer, SampleLog, make_samples
+from tests.streams.made_samples import LOG_ID, TOPIC, LogConsumer, SampleLog, make_samples
 
 MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1, initial_capacity=8)
 LEARN = LearnSettings(batch_events=8, replay_sequences=1, device="cpu")
@@ -150,7 +150,7 @@ def assert_chain_is_whole(bench: Bench, samples: list[Sample]) -> None:
     ranges = bench.ranges()
     for user_id in {sample.user_id for sample in samples}:
         records = sum(sample.num_records for sample in samples if sample.user_id == user_id)
-        found = ranges.of(user_id)
+        found = ranges.of(user_id, LOG_ID)
         assert (found["records"], found["gaps"], found["overlaps"]) == (records, 0, 0)
 
 

@@ -10,6 +10,7 @@ from streams.expected import ExpectedState
 from streams.kafka_settings import KafkaSettings
 from streams.plain_fold import FoldRules
 from streams.topics import TopicSettings
+from tests.streams.made_samples import LOG_ID
 
 RULES = FoldRules.of(
     StoreSettings(actions=("like", "dislike"), cap=100, sample_every=1, sample_exposures=50, session_gap_seconds=0)
@@ -42,7 +43,7 @@ class Log:
         self.ends[partition] += 1
 
     def expected(self, epoch: int = 0) -> ExpectedState:
-        state = ExpectedState(RULES)
+        state = ExpectedState(RULES, LOG_ID)
         for record in self.records:
             state.apply(record, epoch)
         return state

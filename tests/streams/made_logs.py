@@ -20,6 +20,7 @@ from streams.events import Action, Event, Impression, Tick, UserUpdate, encode_e
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
 from streams.samples import Sample, segments_of
 from streams.sampling import build_samples
+from tests.streams.made_samples import LOG_ID
 
 ACTIONS = ("like", "dislike", "rate")
 USERS = ("ada", "ada", "ada", "böb", "bob")
@@ -159,6 +160,7 @@ def plain_sample(partition: PlainPartition, due: PlainDue, last: int) -> Sample:
     ts_ms = [event.row.ts_ms for event in events]
     told = [Update(each.position, each.ts_ms, each.name, each.value) for each in sorted(user.updates, key=_order)]
     return Sample(
+        topic_id=LOG_ID,
         epoch=0,
         partition=0,
         trigger_offset=unpack_position(due.position)[1],
@@ -214,7 +216,7 @@ def stored_outcome(
 
 
 def open_store(settings: StoreSettings, last: int) -> SequenceStore:
-    store = SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id="t1")
+    store = SequenceStore.open(settings, topic="events", partition=0, num_partitions=1, topic_id=LOG_ID)
     store.prepare_samples(last)
     return store
 

@@ -12,6 +12,8 @@ from storage.sample_body import NEW_ACTION, NEW_EXPOSURE
 from streams.samples import Sample, encode_sample
 
 TOPIC = "samples"
+LOG_ID = "log-1"
+"""Id of the source topic."""
 CONTEXT = 20
 """Events that a made-up sample holds at most."""
 
@@ -19,6 +21,7 @@ CONTEXT = 20
 def sample_factory(**changes: Any) -> Sample:
     """The first sample of user `ada`: an exposure at offset 0, acted on at offset 1."""
     fields: dict[str, Any] = {
+        "topic_id": LOG_ID,
         "epoch": 0,
         "partition": 0,
         "trigger_offset": 1,

@@ -48,6 +48,14 @@ def test_a_row_says_at_which_rate_exposures_were_left_out() -> None:
     assert batch.sequences()[0].exposure_rate == 0.25
 
 
+def test_samples_of_two_logs_do_not_join() -> None:
+    """Events of two logs may have equal positions and items: two new ones would be learned as one."""
+    batch = MicroBatch(0)
+    batch.add(sample_factory())
+    assert batch.fits(sample_factory(trigger_offset=3))
+    assert not batch.fits(sample_factory(topic_id="log-2", trigger_offset=3))
+
+
 def test_two_samples_of_a_user_are_one_row_with_the_new_events_of_both() -> None:
     """A user that comes twice is refused by the step; the first sample's event must not become context."""
     batch = MicroBatch(0)

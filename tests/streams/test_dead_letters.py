@@ -4,10 +4,8 @@ import pytest
 
 from deploy.broker import free_port
 from storage.changes import Refused
-from storage.entries import pack_position
 from storage.errors import SetupError
-from storage.keys import OutboxKey
-from streams.dead_letters import dead_letter_headers, list_dead_letters, read_dead_letter
+from streams.dead_letters import list_dead_letters, read_dead_letter, source_headers
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings
 from tests.brokers import Broker, fresh_topics
@@ -26,7 +24,7 @@ REFUSED = Refused(
 
 def test_headers_are_those_of_kafka_streams() -> None:
     """Tools that read KIP-1034's headers find nothing."""
-    headers = dict(dead_letter_headers("events", 3, OutboxKey(pack_position(1, 7), 0), REFUSED))
+    headers = dict(source_headers("events", 3, REFUSED, "log-1"))
     assert headers == {
         "__streams.errors.exception": b"streams.events.InvalidEventError",
         "__streams.errors.stacktrace": "streams.events.InvalidEventError: Expected `str`, got `int` é\\ud800".encode(),
@@ -38,23 +36,23 @@ def test_headers_are_those_of_kafka_streams() -> None:
         "headwater.size": b"900",
         "headwater.sha256": b"ab" * 32,
         "headwater.kafka_ms": b"1234",
-        "headwater.id": b"1-3-7",
+        "headwater.id": b"log-1-3-7",
     }
 
 
 def test_a_dead_letter_reads_as_it_was_written() -> None:
-    headers = dead_letter_headers("events", 3, OutboxKey(pack_position(1, 7), 0), REFUSED)
+    headers = source_headers("events", 3, REFUSED, "log-1")
     letter = read_dead_letter(SimpleNamespace(headers=headers, key=REFUSED.key, value=REFUSED.head))
     assert letter is not None
     assert (letter.cause, letter.partition, letter.offset, letter.size) == ("wrong_type", 3, 7, 900)
-    assert (letter.key, letter.head, letter.kafka_ms, letter.letter_id) == (b"u", b"{}", 1234, "1-3-7")
+    assert (letter.key, letter.head, letter.kafka_ms, letter.letter_id) == (b"u", b"{}", 1234, "log-1-3-7")
 
 
 @pytest.mark.parametrize("changed", [{}, {"__streams.errors.offset": b"x"}, {"headwater.size": b"\xff"}])
 def test_what_others_wrote_is_passed_over(changed: dict[str, bytes]) -> None:
     """One foreign record makes the list unreadable."""
     assert read_dead_letter(SimpleNamespace(headers=[("a", None)], key=None, value=None)) is None
-    headers = dict(dead_letter_headers("events", 3, OutboxKey(pack_position(1, 7), 0), REFUSED))
+    headers = dict(source_headers("events", 3, REFUSED, "log-1"))
     letter = read_dead_letter(SimpleNamespace(headers=list({**headers, **changed}.items()), key=b"u", value=b""))
     assert (letter is None) == bool(changed)
 

@@ -8,7 +8,7 @@ from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  
 
 from storage.errors import SetupError
 from tests.streams.learner_bench import Bench, BenchFactory
-from tests.streams.made_samples import SampleLog, make_samples
+from tests.streams.made_samples import LOG_ID, SampleLog, make_samples
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_it_goes_on_without_them_where_it_is_told_to(late_bench: Bench, caplog: 
     assert learner.metrics.missing._value.get() == 5
     assert learner.metrics.samples._value.get() == 35
     ranges = late_bench.ranges()
-    assert sum(ranges.of(f"u{user}")["gaps"] for user in range(5)) >= 1
+    assert sum(ranges.of(f"u{user}", LOG_ID)["gaps"] for user in range(5)) >= 1
 
 
 def test_samples_that_expire_while_it_runs_are_told_as_well(late_bench: Bench) -> None:

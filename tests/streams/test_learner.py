@@ -2,9 +2,8 @@
 
 import msgspec
 
-from storage.manifest import SampleMark
 from tests.streams.learner_bench import BenchFactory, assert_chain_is_whole, the_log
-from tests.streams.made_samples import TOPIC, SampleLog, make_samples, sample_factory
+from tests.streams.made_samples import LOG_ID, TOPIC, SampleLog, make_samples, sample_factory
 
 
 def test_records_that_are_no_samples_are_counted_and_passed(bench_factory: BenchFactory) -> None:
@@ -45,14 +44,16 @@ def test_a_topic_made_anew_is_read_from_its_beginning(bench_factory: BenchFactor
     assert_chain_is_whole(bench, samples)
 
 
-def test_samples_of_a_new_epoch_are_no_duplicates(bench_factory: BenchFactory) -> None:
+def test_samples_of_a_new_log_are_no_duplicates(bench_factory: BenchFactory) -> None:
     """After `events` was made anew its offsets start at 0 again, below every mark."""
     bench = bench_factory(SampleLog().send(make_samples(20)))
     bench.run()
-    bench.log.send([sample_factory(epoch=1, trigger_offset=1)])
+    bench.log.send([sample_factory(topic_id="log-2", epoch=1, trigger_offset=1)])
     learner = bench.run()
     assert learner.model.num_events == 21
-    assert bench.newest().sample_marks["0"] == SampleMark(epoch=1, trigger_offset=1, n=0)
+    mark = bench.newest().sample_marks["0"]
+    assert (mark.topic_id, mark.epoch, mark.trigger_offset, mark.n) == ("log-2", 1, 1, 0)
+    assert list(mark.former) == [LOG_ID]
 
 
 def test_a_sample_waits_no_longer_than_the_linger(bench_factory: BenchFactory) -> None:
@@ -110,10 +111,10 @@ def test_the_metrics_follow_the_learner(bench_factory: BenchFactory) -> None:
     assert value("headwater_prequential", {"figure": "events"}) == learner.model.figures()["events"]
 
 
-def test_a_new_epoch_of_the_log_is_learned_though_its_offsets_begin_anew(bench_factory: BenchFactory) -> None:
+def test_a_new_log_is_learned_though_its_offsets_begin_anew(bench_factory: BenchFactory) -> None:
     """Its samples would be dropped as duplicates until its offsets have passed those of the former log."""
     former = make_samples(30)
-    later = [msgspec.structs.replace(sample, epoch=1) for sample in make_samples(30, seed=1)]
+    later = [msgspec.structs.replace(sample, topic_id="log-2", epoch=1) for sample in make_samples(30, seed=1)]
     learner = bench_factory(SampleLog().send(former).send(later)).run()
     assert learner.metrics.samples._value.get() == 60
     assert learner.metrics.duplicates._value.get() == 0

@@ -20,7 +20,7 @@ from tests.streams.learner_bench import (
     kill_after_step,
     the_log,
 )
-from tests.streams.made_samples import TOPIC, make_samples
+from tests.streams.made_samples import LOG_ID, TOPIC, make_samples
 
 
 def test_every_sample_is_learned_once_though_some_come_twice(bench_factory: BenchFactory) -> None:
@@ -52,7 +52,7 @@ def test_a_version_is_of_one_instant(bench_factory: BenchFactory) -> None:
         taken = _distinct(read)
         assert manifest.sample_marks == _marks(taken)
         assert int(trainer["learner.counters"][0]) == len(taken)
-        assert sum(ranges.of(f"u{user}")["records"] for user in range(5)) == 2 * len(taken)
+        assert sum(ranges.of(f"u{user}", LOG_ID)["records"] for user in range(5)) == 2 * len(taken)
         assert manifest.event_time_ms == max(sample.ts_ms[-1] for sample in taken)
 
 
@@ -65,7 +65,10 @@ def _marks(samples: list[Sample]) -> dict[str, SampleMark]:
     newest: dict[int, int] = {}
     for sample in samples:
         newest[sample.partition] = max(newest.get(sample.partition, -1), sample.trigger_offset)
-    return {str(number): SampleMark(epoch=0, trigger_offset=offset, n=0) for number, offset in newest.items()}
+    return {
+        str(number): SampleMark(topic_id=LOG_ID, epoch=0, trigger_offset=offset, n=0)
+        for number, offset in newest.items()
+    }
 
 
 def test_what_versions_learned_first_adds_up_to_all_records(bench_factory: BenchFactory) -> None:

@@ -25,6 +25,9 @@ class Outbox:
         self.limits: list[int] = []
         self.empty = asyncio.Event()
 
+    def topic_id_at(self, position: int) -> str:
+        return "log-1"
+
     def outbox(self, limit: int) -> list[tuple[OutboxKey, Refused]]:
         self.limits.append(limit)
         return list(self.items.items())[:limit]

@@ -46,10 +46,14 @@ def test_what_is_no_sample_is_refused(value: bytes | None) -> None:
         decode_sample(value)
 
 
-def test_a_sample_of_the_former_format_is_refused() -> None:
-    """Its values stood beside the events; read as sparse ones they would be others."""
-    former = msgspec.msgpack.decode(encode_sample(sample_factory(values=[None])))
-    for name in ("value_places", "value_actions", "features", "exposure_rate"):
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [(1, ("value_places", "value_actions", "features", "exposure_rate", "topic_id")), (2, ("topic_id",))],
+)
+def test_a_sample_of_a_former_format_is_refused(version: int, missing: tuple[str, ...]) -> None:
+    """Dense values would be read as sparse ones; without the id of its log nobody can tell whether it is new."""
+    former = msgspec.msgpack.decode(encode_sample(sample_factory()))
+    for name in missing:
         del former[name]
     with pytest.raises(msgspec.DecodeError):
-        decode_sample(msgspec.msgpack.encode(former | {"v": 1}))
+        decode_sample(msgspec.msgpack.encode(former | {"v": version}))

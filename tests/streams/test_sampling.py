@@ -11,9 +11,11 @@ from streams.samples import Sample, Segment
 from streams.sampling import build_samples
 
 
-def store_factory(folder: Path, changes: list[Change], *, every: int = 1, rate: float = 1.0) -> SequenceStore:
+def store_factory(
+    folder: Path, changes: list[Change], *, every: int = 1, rate: float = 1.0, topic_id: str = "t"
+) -> SequenceStore:
     settings = StoreSettings(folder=folder, actions=("click", "like"), sample_every=every, exposure_rate=rate)
-    store = SequenceStore.open(settings, topic="events", partition=2, num_partitions=4, topic_id="t")
+    store = SequenceStore.open(settings, topic="events", partition=2, num_partitions=4, topic_id=topic_id)
     for change in changes:
         store.apply(change.offset, change.offset, [change])
     return store
@@ -68,6 +70,15 @@ def test_each_event_is_new_once_for_what_is_new_of_it(tmp_path: Path) -> None:
     assert fourth.new == [0, 0, NEW_ACTION]
     assert fourth.item_ids == ["a", "b", "organic"]
     assert fourth.groups == [0, 0, 4]
+    store.close()
+
+
+def test_a_sample_bears_the_id_of_its_own_log(tmp_path: Path) -> None:
+    """What was still to be sent when the topic was made anew would pass over the first samples of the new log."""
+    store_factory(tmp_path, [acted(0, "x", 0), acted(1, "a", 1)]).close()
+    store = store_factory(tmp_path, [acted(0, "b", 2)], topic_id="t2")
+    found = [(sample.topic_id, sample.epoch, sample.trigger_offset) for sample in samples_of(store)]
+    assert found == [("t", 0, 0), ("t", 0, 1), ("t2", 1, 0)]
     store.close()
 
 

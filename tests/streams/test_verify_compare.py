@@ -12,8 +12,10 @@ from streams.dead_letters import DeadLetterRecord
 from streams.events import Action, Impression
 from streams.expected import ExpectedState, expected_state
 from streams.kafka_settings import KafkaSettings
+from streams.topics import TopicDescription
 from streams.verify import VerifyReport, compare_dead_letters, compare_sequences
 from tests.streams.made_events import KAFKA, OLD, RULES, TOPICS, Log, Record, Workers, the_log
+from tests.streams.made_samples import LOG_ID
 
 
 def found(expected: ExpectedState, workers: Workers) -> dict[str, int]:
@@ -68,7 +70,7 @@ def test_what_changes_nothing_is_counted() -> None:
     log.add(Impression(user_id="bob", ts_ms=5, items=["a", "b"]))
     for number in range(2):
         log.add(Impression(user_id="eve", ts_ms=number, items=[f"i{number}{place}" for place in range(2)]))
-    expected = ExpectedState(rules)
+    expected = ExpectedState(rules, LOG_ID)
     for record in log.records:
         expected.apply(record, 0)
     report = VerifyReport()
@@ -241,7 +243,9 @@ def test_the_whole_log_is_folded_with_each_partition_s_epoch(monkeypatch: pytest
 
     monkeypatch.setattr(expected_module, "read_topic", read)
     monkeypatch.setattr(expected_module, "first_offsets", lambda kafka, topic: {1: 0})
+    described = TopicDescription(topic_id="log-9", num_partitions=2)
+    monkeypatch.setattr(expected_module, "existing_topic", lambda kafka, topic: described)
     expected = expected_state(KAFKA, TOPICS, RULES, {0: 2, 1: 5}.__getitem__)
     groups = {user_id: user.sequence(RULES)[0][0].row.position for _, user_id, user in expected.users()}
     assert groups == {"ada": pack_position(2, 0), "bob": pack_position(5, 0)}
-    assert expected.due == {0: (5, 0), 1: (1, 0)}
+    assert (expected.due, expected.topic_id) == ({0: (5, 0), 1: (1, 0)}, "log-9")

@@ -13,7 +13,7 @@ from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
 from streams.verify import VerifyReport, compare_learned
 from tests.streams.made_events import KAFKA, OLD, RULES, TOPICS, Log, Record, the_log
-from tests.streams.made_samples import sample_factory
+from tests.streams.made_samples import LOG_ID, sample_factory
 
 
 def learned(expected: ExpectedState) -> LearnedRanges:
@@ -22,14 +22,14 @@ def learned(expected: ExpectedState) -> LearnedRanges:
     for place in range(3):
         learn(ranges, "ada", 2 * place - 1, 2 * place + 1, 3)
     learn(ranges, "bob", -1, 1, 2)
-    assert {user_id: ranges.of(user_id)["records"] for user_id in ("ada", "bob")} == {
+    assert {user_id: ranges.of(user_id, LOG_ID)["records"] for user_id in ("ada", "bob")} == {
         user_id: user.due_records for _, user_id, user in expected.users()
     }
     return ranges
 
 
 def learn(ranges: LearnedRanges, user_id: str, since: int, trigger: int, num_records: int) -> None:
-    ranges.add(sample_factory(user_id=user_id, since=since, num_records=num_records), trigger)
+    ranges.add(sample_factory(user_id=user_id, since=since, num_records=num_records), trigger, LOG_ID)
 
 
 def learned_report(ranges: LearnedRanges) -> tuple[int, int, int]:
@@ -124,6 +124,25 @@ def test_a_gap_of_a_former_epoch_is_none_of_this_one() -> None:
     assert epoch_report((-1, OLD - 2, 9), (OLD - 1, OLD, 3), (OLD, at(1), 7), *LATER) == (0, 0)
 
 
+def test_what_was_learned_of_another_log_counts_for_nothing() -> None:
+    """With a store made from nothing both logs are in epoch 0: losses of this one would be made up for by the other."""
+    ranges = LearnedRanges()
+    for user_id, num_records in (("ada", 90), ("bob", 2)):
+        ranges.add(sample_factory(user_id=user_id, num_records=num_records), 900, "log-0")
+    assert learned_report(ranges) == (11, 0, 1)
+
+
+def test_marks_of_another_log_are_not_read_on_to() -> None:
+    """The log would be waited for up to an offset that it may never reach."""
+    expected = the_log().expected()
+    marks = {
+        0: SampleMark(topic_id="log-0", epoch=0, trigger_offset=900, n=0),
+        7: SampleMark(topic_id=LOG_ID, epoch=0, trigger_offset=900, n=0),
+    }
+    expected.read_on(KAFKA, TOPICS, marks)
+    assert learned_report(learned(expected)) == (0, 0, 1)
+
+
 def test_records_that_may_be_former_ones_again_are_neither_lost_nor_doubled() -> None:
     """Duplicates of a former epoch are in the log and in no sample."""
     assert epoch_report(known_before=("ada",)) == (0, 0)
@@ -161,7 +180,7 @@ def test_of_one_record_s_samples_those_behind_the_mark_are_not_due_yet(monkeypat
     log, rules = Log(), replace(RULES, session_gap_ms=50)
     for user_id in ("ada", "bob"):
         log.add(Impression(user_id=user_id, ts_ms=5, items=["a"]))
-    expected = ExpectedState(rules)
+    expected = ExpectedState(rules, LOG_ID)
     for record in log.records:
         expected.apply(record, 0)
     log.add(Tick(ts_ms=100))
