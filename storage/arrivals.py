@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,9 @@ class Arrivals:
         """Whether a user has a record here."""
         self.places = list(chain.from_iterable(of_users.values()))
         """Place of each record among the changes."""
-        self.bounds: list[tuple[int, int]] = []
+        ends = list(accumulate(map(len, of_users.values()), initial=0))
+        self.bounds = list(pairwise(ends))
         """First record and end of each user."""
-        end = 0
-        for places in of_users.values():
-            self.bounds.append((end, end + len(places)))
-            end += len(places)
         self.changes: list[Acted | Exposed] = [changes[place] for place in self.places]  # type: ignore[misc]  # as chosen above
         self.positions = [(epoch << OFFSET_BITS) | change.offset for change in self.changes]
         self.events = [_hash(change.event_id.encode()) if change.event_id else 0 for change in self.changes]

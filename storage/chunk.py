@@ -9,7 +9,7 @@ from rocksdict import WriteBatch
 from storage.arrivals import Arrivals
 from storage.changes import Change, Refused, Updated
 from storage.database import Database
-from storage.entries import OFFSET_BITS, pack_position
+from storage.entries import pack_position
 from storage.fragments import Fragments
 from storage.keys import OutboxKey, timer_key, user_key
 from storage.outbox import Outbox, Outgoing
@@ -17,7 +17,7 @@ from storage.pending import DueSample, Rules
 from storage.prepared import Prepared
 from storage.reading import Reading
 from storage.timeline import Timeline
-from storage.updates import append_updates
+from storage.updates import Updates
 from storage.user_run import Applied, Course, UserRun
 from storage.user_state import UserState, decode_user, encode_user
 
@@ -32,6 +32,7 @@ class Rooms:
     reading: Reading
     outbox: Outbox
     prepared: Prepared
+    updates: Updates
 
 
 class Chunk:
@@ -43,8 +44,7 @@ class Chunk:
         kinds = set(map(type, changes))
         self._refused = [change for change in changes if isinstance(change, Refused)] if Refused in kinds else []
         valid = [change for change in changes if not isinstance(change, Refused)]
-        positions = [(epoch << OFFSET_BITS) | change.offset for change in valid]
-        self.timeline = Timeline(watermark_ms, positions, [change.ts_ms for change in valid])
+        self.timeline = Timeline(watermark_ms, epoch, valid)
         self.arrivals = Arrivals(epoch, valid)
         self._updates = [change for change in valid if isinstance(change, Updated)] if Updated in kinds else []
         self._samples: list[DueSample] = []
@@ -89,7 +89,7 @@ class Chunk:
             if state.timer_due != timer_due:
                 self._move_timer(batch, user_id, timer_due, state.timer_due)
         self._add_outgoing(batch)
-        append_updates(rooms.db, batch, self._epoch, self._updates)
+        rooms.updates.append(batch, self._epoch, self._updates)
         self.applied.updated = len(self._updates)
 
     def _move_timer(self, batch: WriteBatch, user_id: str, former: int, due: int) -> None:

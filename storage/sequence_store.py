@@ -3,7 +3,10 @@
 import logging
 import re
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from operator import lt
 from pathlib import Path
 
 import msgspec
@@ -36,7 +39,7 @@ from storage.prepared import Prepared
 from storage.reading import Reading, UserReader
 from storage.sample_body import SampleBody, body_of
 from storage.store_settings import StoreSettings
-from storage.updates import read_updates
+from storage.updates import Updates
 from storage.user_run import Applied
 from storage.user_state import UserState, decode_user
 
@@ -74,6 +77,7 @@ class SequenceStore:
             reading=self._reading,
             outbox=self._outbox,
             prepared=self._prepared,
+            updates=Updates(db),
         )
         self._event_ids = EventIds(fragments.rows())
         self._next_due = self._first_timer(0)
@@ -175,8 +179,9 @@ class SequenceStore:
                 f"offsets {self.applied + 1} to {start - 1} of partition {self.partition} are missing: "
                 f"the next chunk must start at {self.applied + 1} or before, got {start}"
             )
-        _check_offsets(start, last, changes)
-        fresh = [change for change in changes if change.offset > self.applied]
+        offsets = [change.offset for change in changes]
+        _check_offsets(start, last, offsets)
+        fresh = changes[bisect_right(offsets, self.applied) :]
         try:
             with self._db.decoding():
                 applied = self._write(fresh, last) if last > self.applied else Applied()
@@ -229,7 +234,7 @@ class SequenceStore:
     def updates(self, user_id: str, *, until: int | None = None) -> list[Update]:
         """What was told of a user's features as of position `until`, in order of time."""
         with self._db.decoding():
-            told = read_updates(self._db, user_id)
+            told = self._rooms.updates.of(user_id)
         return [update for update in told if until is None or update.position <= until]
 
     def features(self, user_id: str) -> dict[str, Feature]:
@@ -268,7 +273,7 @@ class SequenceStore:
         value = self._db.get(user_key(user_id))
         return UserReader(self._reading, user_id, UserState() if value is None else decode_user(value))
 
-    def _write(self, changes: list[Change], last: int) -> Applied:
+    def _write(self, changes: Sequence[Change], last: int) -> Applied:
         chunk = Chunk(self._rooms, self.epoch, changes, self._log.watermark_ms)
         chunk.suspects = self._event_ids.suspects(chunk.arrivals)
         end_ms = chunk.timeline.end_ms
@@ -338,9 +343,9 @@ def _advance_epoch(db: Database, topic: str, topic_id: str) -> LogState:
     return msgspec.structs.replace(log, topic_id=topic_id, epoch=log.epoch + 1, applied=-1)
 
 
-def _check_offsets(start: int, last: int, changes: Sequence[Change]) -> None:
-    before = start - 1
-    for change in changes:
-        if not before < change.offset <= last:
-            raise ValueError(f"offsets of changes must rise from {start} to {last}, got {change.offset} after {before}")
-        before = change.offset
+def _check_offsets(start: int, last: int, offsets: Sequence[int]) -> None:
+    edges = [start - 1, *offsets, last + 1]
+    if all(map(lt, edges, edges[1:])):
+        return
+    before, offset = next(pair for pair in pairwise(edges) if pair[0] >= pair[1])
+    raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")

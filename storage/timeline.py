@@ -4,16 +4,23 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
+from typing import TypeAlias
+
+from storage.changes import Acted, Exposed, Ticked, Updated
+from storage.entries import pack_position
+
+Timed: TypeAlias = Exposed | Acted | Updated | Ticked
 
 
 class Timeline:
     """Positions of a chunk's valid records, and the watermark after each: the newest event time so far."""
 
-    def __init__(self, watermark_ms: int, positions: Sequence[int], ts_ms: Sequence[int]) -> None:
-        self._watermark_ms = watermark_ms
-        self._positions = positions
-        self._ts_ms = ts_ms
-        self.end_ms = max(watermark_ms, max(ts_ms, default=0))
+    def __init__(self, watermark_ms: int, epoch: int, records: Sequence[Timed]) -> None:
+        self._epoch = epoch
+        self._records = records
+        self._marks = list(accumulate([record.ts_ms for record in records], max, initial=watermark_ms))
+        """The watermark before each record, and after the last."""
+        self.end_ms = self._marks[-1]
         """The watermark after the chunk."""
 
     def before(self, places: Sequence[int]) -> list[int]:
@@ -36,6 +43,5 @@ class Timeline:
         return self._marks[1:]
 
     @cached_property
-    def _marks(self) -> list[int]:
-        """The watermark before each record, and after the last."""
-        return list(accumulate(self._ts_ms, max, initial=self._watermark_ms))
+    def _positions(self) -> list[int]:
+        return [pack_position(self._epoch, record.offset) for record in self._records]

@@ -9,7 +9,7 @@ from storage.changes import Updated
 from storage.database import Database
 from storage.entries import pack_position
 from storage.folded import Update
-from storage.keys import updates_key
+from storage.keys import UPDATES, updates_key
 
 MAX_UPDATES = 1_024
 """Updates of a user at which those go that changed nothing, and the oldest of those that did, down to half."""
@@ -18,26 +18,33 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Update])
 
 
-def read_updates(db: Database, user_id: str) -> list[Update]:
-    """A user's updates by (ts_ms, position); of one record by name."""
-    value = db.get(updates_key(user_id))
-    return [] if value is None else _decoder.decode(value)
+class Updates:
+    """What was told of the users of one database."""
 
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._any = next(db.scan(UPDATES, UPDATES + b"\xff"), None) is not None
 
-def append_updates(db: Database, batch: WriteBatch, epoch: int, changes: Sequence[Updated]) -> None:
-    """Add what a chunk tells of users' features."""
-    series: dict[str, list[Update]] = {}
-    for change in changes:
-        if change.user_id not in series:
-            series[change.user_id] = read_updates(db, change.user_id)
-        position = pack_position(epoch, change.offset)
-        told = series[change.user_id]
-        told += [Update(position, change.ts_ms, name, value) for name, value in change.features.items()]
-        told.sort(key=_order)
-        if len(told) >= MAX_UPDATES:
-            told[:] = _shortened(told)
-    for user_id, told in series.items():
-        batch.put(updates_key(user_id), _encoder.encode(told))
+    def of(self, user_id: str) -> list[Update]:
+        """A user's updates by (ts_ms, position); of one record by name."""
+        value = self._db.get(updates_key(user_id)) if self._any else None
+        return [] if value is None else _decoder.decode(value)
+
+    def append(self, batch: WriteBatch, epoch: int, changes: Sequence[Updated]) -> None:
+        """Add what a chunk tells of users' features."""
+        series: dict[str, list[Update]] = {}
+        for change in changes:
+            if change.user_id not in series:
+                series[change.user_id] = self.of(change.user_id)
+            position = pack_position(epoch, change.offset)
+            told = series[change.user_id]
+            told += [Update(position, change.ts_ms, name, value) for name, value in change.features.items()]
+            told.sort(key=_order)
+            if len(told) >= MAX_UPDATES:
+                told[:] = _shortened(told)
+        for user_id, told in series.items():
+            batch.put(updates_key(user_id), _encoder.encode(told))
+        self._any = self._any or bool(series)
 
 
 def segment_starts(updates: Sequence[Update]) -> list[Update]:

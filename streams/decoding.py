@@ -5,7 +5,7 @@ from typing import Any
 
 from storage.changes import Acted, Change, Exposed, Ticked, Updated
 from streams.dead_letters import refuse
-from streams.events import Action, Event, Impression, InvalidEventError, UserUpdate, decode_event
+from streams.events import Action, Impression, InvalidEventError, Tick, UserUpdate, decode_event
 
 
 class ChangeDecoder:
@@ -25,13 +25,10 @@ class ChangeDecoder:
             event = decode_event(record.key, record.value, kafka_ms, self._names)
         except InvalidEventError as error:
             return refuse(record, error)
-        return self._change(record.offset, kafka_ms, event)
-
-    def _change(self, offset: int, kafka_ms: int, event: Event) -> Change:
         # By place and not by name: this runs for every record.
         if isinstance(event, Action):
             return Acted(
-                offset,
+                record.offset,
                 event.user_id,
                 event.ts_ms,
                 kafka_ms,
@@ -41,8 +38,12 @@ class ChangeDecoder:
                 event.request_id,
                 event.event_id,
             )
-        if isinstance(event, Impression):
-            return Exposed(offset, event.user_id, event.ts_ms, kafka_ms, event.items, event.request_id, event.event_id)
-        if isinstance(event, UserUpdate):
-            return Updated(offset, event.user_id, event.ts_ms, event.features)
-        return Ticked(offset, event.ts_ms)
+        return _change(record.offset, kafka_ms, event)
+
+
+def _change(offset: int, kafka_ms: int, event: Impression | UserUpdate | Tick) -> Change:
+    if isinstance(event, Impression):
+        return Exposed(offset, event.user_id, event.ts_ms, kafka_ms, event.items, event.request_id, event.event_id)
+    if isinstance(event, UserUpdate):
+        return Updated(offset, event.user_id, event.ts_ms, event.features)
+    return Ticked(offset, event.ts_ms)

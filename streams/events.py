@@ -202,7 +202,11 @@ def decode_value(
     """As `decode_event`, whatever the key; the value of an impression or action `kind` need not name its type."""
     if not value or len(value) > MAX_EVENT_BYTES:
         raise _wrong_size(value)
-    event = _decode(value, kind)
+    packed = value[0] in _MSGPACK_MAPS
+    try:
+        event = _MSGPACK_READERS[kind].decode(value) if packed else _JSON_READERS[kind].decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _undecodable(value, packed, error) from error
     if event.v > SCHEMA_VERSION:
         _check_version(event.v)
     # No encoding makes text shorter than its UTF-8, so no id of a short value is too long.
@@ -233,18 +237,14 @@ def _check_contents(event: Event) -> None:
         _check_features("features", event.features, 1)
 
 
-def _decode(value: bytes, kind: Kind) -> Event:
-    packed = value[0] in _MSGPACK_MAPS
-    try:
-        return _MSGPACK_READERS[kind].decode(value) if packed else _JSON_READERS[kind].decode(value)
-    except msgspec.ValidationError as error:
+def _undecodable(value: bytes, packed: bool, error: Exception) -> InvalidEventError:
+    if isinstance(error, msgspec.ValidationError):
         message = str(error)
-        raise InvalidEventError(_cause(message), message) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        cause: Cause = "malformed_msgpack" if packed else "malformed_json"
-        if not packed and _NOT_FINITE.search(value):
-            cause = "not_finite"
-        raise InvalidEventError(cause, str(error)) from error
+        return InvalidEventError(_cause(message), message)
+    cause: Cause = "malformed_msgpack" if packed else "malformed_json"
+    if not packed and _NOT_FINITE.search(value):
+        cause = "not_finite"
+    return InvalidEventError(cause, str(error))
 
 
 def _cause(message: str) -> Cause:
