@@ -42,10 +42,30 @@ class Arrivals:
         """Hash of each record's event id; 0 where it has none."""
         self.requests = [_hash(change.request_id.encode()) if change.request_id else 0 for change in self.changes]
         """Hash of the request that each record names; 0 where it names none."""
-        self._rows: list[bytes] = []
-        self._items: list[bytes] = []
-        for head in zip(self.changes, self.positions, self.events, self.requests, strict=True):
-            self._add(*head)
+        # In comprehensions: this is half of what a record costs.
+        self._items = [
+            change.item_id.encode() if isinstance(change, Acted) else "".join(change.item_ids).encode()
+            for change in self.changes
+        ]
+        self._rows = [
+            _pack(
+                position,
+                change.ts_ms,
+                change.kafka_ms,
+                event,
+                _hash(item),
+                request,
+                _NAN if change.value is None else change.value,
+                0,
+                change.action,
+                len(item),
+            )
+            if isinstance(change, Acted)
+            else _exposures(change, position, event, request)
+            for change, position, event, request, item in zip(
+                self.changes, self.positions, self.events, self.requests, self._items, strict=True
+            )
+        ]
 
     def __len__(self) -> int:
         return len(self.changes)
@@ -75,23 +95,13 @@ class Arrivals:
         """The rows of some records, which ascend."""
         return entries_from([self.value(records)])
 
-    def _add(self, change: Acted | Exposed, position: int, event: int, request: int) -> None:
-        ts_ms, kafka_ms = change.ts_ms, change.kafka_ms
-        if isinstance(change, Acted):
-            item = change.item_id.encode()
-            value = _NAN if change.value is None else change.value
-            self._rows.append(
-                _pack(position, ts_ms, kafka_ms, event, _hash(item), request, value, 0, change.action, len(item))
-            )
-            self._items.append(item)
-            return
-        items = [item_id.encode() for item_id in change.item_ids]
-        rows = [
-            _pack(position, ts_ms, kafka_ms, event, _hash(item), request, _NAN, index, -1, len(item))
-            for index, item in enumerate(items)
-        ]
-        self._rows.append(b"".join(rows))
-        self._items.append(b"".join(items))
+
+def _exposures(change: Exposed, position: int, event: int, request: int) -> bytes:
+    rows = [
+        _pack(position, change.ts_ms, change.kafka_ms, event, _hash(item), request, _NAN, index, -1, len(item))
+        for index, item in enumerate(map(str.encode, change.item_ids))
+    ]
+    return b"".join(rows)
 
 
 def user_hash(user_id: str) -> np.uint64:
