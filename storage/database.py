@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, Checkpoint, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    Checkpoint,
+    Options,
+    Rdict,
+    RdictIter,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
 
 from storage.errors import StateError, StateInUseError
 
@@ -48,18 +58,26 @@ class Database:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [start, end), ascending."""
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
         try:
-            cursor = self._db.iter(options)
-            cursor.seek(start)
-            while cursor.valid():
-                yield cursor.key(), cursor.value()
+            cursor = self._cursor(start, end)
+            while (value := cursor.value()) is not None:
+                yield cursor.key(), value
                 cursor.next()
             # A cursor ends at a damaged block as it does at the last key.
             cursor.status()
         except Exception as error:
             raise self._failed("read", error) from error
+
+    def values(self, start: bytes, end: bytes) -> list[bytes]:
+        """The values alone of the keys in [start, end), ascending."""
+        found: list[bytes] = []
+        with self._wrapped("read"):
+            cursor = self._cursor(start, end)
+            while (value := cursor.value()) is not None:
+                found.append(value)
+                cursor.next()
+            cursor.status()  # as above
+        return found
 
     def scan_back(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [start, end], descending."""
@@ -102,6 +120,13 @@ class Database:
             self.flush()
             self._closed = True
             self._db.close()
+
+    def _cursor(self, start: bytes, end: bytes) -> RdictIter:
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        cursor = self._db.iter(options)
+        cursor.seek(start)
+        return cursor
 
     @contextmanager
     def decoding(self) -> Iterator[None]:

@@ -62,7 +62,7 @@ class Fragments:
 
     def tail(self, user_id: str, state: UserState) -> list[bytes]:
         """Values of a user's fragments."""
-        return [value for _, value in self._tail(user_id, state)]
+        return self._db.values(*self._tail(user_id, state)) if state.num_fragments else []
 
     def blocks(self, user_id: str, generation: int) -> Iterator[Block]:
         """A generation's blocks, the newest first."""
@@ -91,7 +91,7 @@ class Fragments:
     def take_tail(self, batch: WriteBatch, user_id: str, state: UserState) -> list[bytes]:
         """Values of the fragments, which are deleted."""
         values = []
-        for key, value in self._tail(user_id, state):
+        for key, value in self._db.scan(*self._tail(user_id, state)):
             batch.delete(key)
             values.append(value)
         return values
@@ -124,9 +124,10 @@ class Fragments:
                 self._drop(batch, user_id, generation)
         state.old = [generation for generation in state.old if needed is None or generation >= needed]
 
-    def _tail(self, user_id: str, state: UserState) -> Iterator[tuple[bytes, bytes]]:
+    def _tail(self, user_id: str, state: UserState) -> tuple[bytes, bytes]:
+        """Between which keys the fragments lie."""
         prefix = fragment_prefix(user_id)
-        return self._db.scan(fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION))
+        return fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION)
 
     def _drop(self, batch: WriteBatch, user_id: str, generation: int) -> None:
         prefix = block_prefix(fragment_prefix(user_id), generation)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from storage.entries import NO_ENTRIES, Entries, entries_from
+from storage.entries import Entries, entries_from, num_rows
 from storage.errors import StateError
 from storage.fold import Fold, Places, fold_entries
 from storage.folded import FoldedSequence
@@ -17,42 +17,62 @@ from storage.user_state import NOTHING_REACHED, UserState
 class View:
     """A generation of a user's rows, read from the newest one backwards."""
 
-    def __init__(self, tail: Entries, blocks: Iterator[Block], reach: int, exposures: int) -> None:
-        self.entries = tail
-        """The rows read so far."""
+    def __init__(self, values: list[bytes], blocks: Iterator[Block], reach: int, exposures: int) -> None:
         self.is_whole = False
-        """Whether these are all."""
+        """Whether all rows are read."""
         self.reach = reach
         """How far in event time those not read may matter."""
         self.exposures = exposures
         """Exposures among those not read."""
+        self._values = values
+        self._entries: Entries | None = None
+        self._num_rows = sum(map(num_rows, values))
         self._first = MAX_POSITION
         self._blocks = blocks
 
     @classmethod
     def whole(cls, entries: Entries) -> "View":
         """One that has been read to its end."""
-        view = cls(entries, iter(()), NOTHING_REACHED, 0)
+        view = cls([entries.to_bytes()], iter(()), NOTHING_REACHED, 0)
         view.is_whole = True
         return view
 
-    def holds(self, wanted: int | None, num_rows: int, since: int | None) -> bool:
+    @property
+    def entries(self) -> Entries:
+        """The rows read so far."""
+        if self._entries is None:
+            self._entries = entries_from(self._values)
+        return self._entries
+
+    def num_until(self, position: int) -> int:
+        """Rows read so far that are not after a position."""
+        return self._num_rows if position == MAX_POSITION else self.entries.first_after(position)
+
+    def add(self, value: bytes) -> None:
+        """Take in rows that are newer than all others, as `Entries.to_bytes` gives them."""
+        self._values.append(value)
+        self._num_rows += num_rows(value)
+        self._entries = None
+
+    def holds(self, wanted: int | None, num: int, since: int | None) -> bool:
         """Whether so many rows are enough, and all after `since` are read."""
-        return wanted is not None and num_rows >= wanted and (since is None or self._first <= since)
+        return wanted is not None and num >= wanted and (since is None or self._first <= since)
 
     def extend(self, num_more: int | None, since: int | None) -> None:
         """Read so many rows more, or all, and on to those of `since`."""
         taken: list[bytes] = []
         num = 0
         for block in self._blocks:
-            taken.append(block.value)
+            taken.append(block.value[BLOCK_HEAD_BYTES:])
             num += block.num_rows
             self._first, self.reach, self.exposures = block.first, block.reach, block.exposures
             if self.holds(num_more, num, since):
                 break
         else:
             self.is_whole = True
-        self.entries = Entries.join([entries_from(taken[::-1], BLOCK_HEAD_BYTES), self.entries])
+        self._values = taken[::-1] + self._values
+        self._num_rows += num
+        self._entries = None
 
 
 class Found(NamedTuple):
@@ -90,20 +110,21 @@ class Reading:
 
     def view(self, user_id: str, state: UserState, generation: int) -> View:
         """A generation of a user's rows, of which nothing is read yet but what lies in fragments."""
-        blocks = self._fragments.blocks(user_id, generation)
+        blocks = self._fragments.blocks(user_id, generation) if state.tail else iter(())
         if generation != state.generation:
-            return View(NO_ENTRIES, blocks, MAX_POSITION, 0)
-        return View(entries_from(self._fragments.tail(user_id, state)), blocks, state.reach, state.block_exposures)
+            return View([], blocks, MAX_POSITION, 0)
+        return View(self._fragments.tail(user_id, state), blocks, state.reach, state.block_exposures)
 
     def read_back(self, view: View, *, until: int, last: int | None, since: int | None) -> Found:
         """The newest `last` events of a view as of position `until`, or all; see `UserReader.read` for `since`."""
         # Some rows more than events are wanted: actions become part of exposures.
         wanted = None if last is None else last + last // 4
         while True:
-            entries = view.entries.until(until)
-            if not view.is_whole and not view.holds(wanted, len(entries), since):
-                view.extend(None if wanted is None else wanted - len(entries), since)
+            num = view.num_until(until)
+            if not view.is_whole and not view.holds(wanted, num, since):
+                view.extend(None if wanted is None else wanted - num, since)
                 continue
+            entries = view.entries.until(until)
             fold = self.fold(entries)
             new = None if since is None else _new(fold, since)
             start = _start(fold, last, new)

@@ -191,12 +191,12 @@ class UserRun:
 
     def _read_recent(self) -> RecentEvents:
         reading, last = self._course.reading, self._course.prepared.last
-        taken = self._course.arrivals.entries(self._taken)
-        if self._base is not None or len(taken) == self.state.num_rows:
-            view = View.whole(Entries.join([self._base or NO_ENTRIES, taken]))
+        arrivals = self._course.arrivals
+        if self._base is not None:
+            view = View.whole(Entries.join([self._base, arrivals.entries(self._taken)]))
         else:
             view = reading.view(self.user_id, self.state, self.state.generation)
-            view.entries = Entries.join([view.entries, taken])
+            view.add(arrivals.value(self._taken))
         found = reading.read_back(view, until=MAX_POSITION, last=last, since=self.state.since)
         return RecentEvents.of(found, self.state, last=last, window_ms=reading.window_ms)
 

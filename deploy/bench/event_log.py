@@ -86,7 +86,8 @@ def produce(log: EventLog, kafka: KafkaSettings) -> None:
         from confluent_kafka import Producer
     except ImportError as error:
         raise SetupError("benchmarks need confluent-kafka: pip install 'headwater[bench]'") from error
-    create_topics(kafka, log.topics)
+    topics = log.topics
+    create_topics(kafka, topics)
     producer = Producer(
         {
             "bootstrap.servers": ",".join(kafka.bootstrap_servers),
@@ -101,7 +102,7 @@ def produce(log: EventLog, kafka: KafkaSettings) -> None:
     for number, (key, value) in enumerate(log.records()):
         while True:
             try:
-                producer.produce(log.topics.events, value, key)
+                producer.produce(topics.events, value, key)
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -109,7 +110,7 @@ def produce(log: EventLog, kafka: KafkaSettings) -> None:
             producer.poll(0)
     left = producer.flush(60)
     if left:
-        raise SetupError(f"{left} events did not arrive in {log.topics.events} within 60 s; look at the broker's log")
+        raise SetupError(f"{left} events did not arrive in {topics.events} within 60 s; look at the broker's log")
 
 
 def _zipf(count: int) -> npt.NDArray[np.float64]:

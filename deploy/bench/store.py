@@ -156,6 +156,7 @@ def _cost(plan: StorePlan, folder: Path, between: tuple[int, int]) -> dict[str, 
     lengths = np.random.default_rng(plan.seed).integers(*between, plan.users)
     filled.add(filled.shuffled(lengths), samples=False)
     applied, applied_cpu = filled.add(filled.drawn(plan.users, plan.events), samples=False)
+    filled.store.prepare_samples(CONTEXT)
     whole, whole_cpu = filled.add(filled.drawn(plan.users, plan.events), samples=True)
     filled.close()
     return {
