@@ -81,10 +81,6 @@ class Arrivals:
         hashes: npt.NDArray[np.uint64] = np.where(events != 0, events ^ np.repeat(salts, counts), np.uint64(0))
         return hashes
 
-    def num_rows(self, record: int) -> int:
-        """Rows that a record brings."""
-        return len(self._rows[record]) // _ROW.size
-
     def value(self, records: Sequence[int]) -> bytes:
         """The rows of some records, which ascend, as `Entries.to_bytes` gives them."""
         rows = b"".join([self._rows[record] for record in records])

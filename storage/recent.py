@@ -11,6 +11,8 @@ from storage.reading import Found
 from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, SampleBody, body_of
 from storage.user_state import NOTHING_REACHED, UserState
 
+SPARE_EVENTS = 16
+"""Events more than twice those of a sample at which the oldest go."""
 MAX_REQUESTS = 4_096
 """Requests named by actions that are kept in mind."""
 _UNKNOWN = -2
@@ -161,7 +163,7 @@ class RecentEvents:
         """What comes from here on is new to the next sample."""
         self._fresh = {}
         self._kafka_ms = []
-        if len(self._items) >= 2 * self._last + 16:
+        if len(self._items) >= 2 * self._last + SPARE_EVENTS:
             self._shorten()
 
     def sample(self) -> SampleBody:

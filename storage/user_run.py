@@ -73,6 +73,7 @@ class UserRun:
     __slots__ = (
         "_base",
         "_course",
+        "_is_suspect",
         "_known",
         "_limit",
         "_num_acted",
@@ -91,7 +92,8 @@ class UserRun:
         self.user_id = user_id
         self.state = state
         self._course = course
-        self._known = known
+        self._is_suspect = known is not None
+        self._known = known or set()
         self._oldest_pending = oldest_pending
         self._recent = course.prepared.recent(user_id)
         self._limit = course.rules.limit(state)
@@ -110,7 +112,7 @@ class UserRun:
             if 0 < state.timer_due <= before[record]:
                 self._fire_until(position - 1)
                 recent = self._recent
-            if (change.ts_ms < state.floor_ts or self._known is not None) and not self._is_fresh(record):
+            if (self._is_suspect or change.ts_ms < state.floor_ts) and not self._is_fresh(record):
                 continue
             taken.append(record)
             if recent is not None and not recent.follow(change, position, requests[record]):
@@ -128,14 +130,13 @@ class UserRun:
     def _is_fresh(self, record: int) -> bool:
         applied, arrivals = self._course.applied, self._course.arrivals
         event = arrivals.events[record]
-        if self._known is not None and event and event in self._known:
+        if event and event in self._known:
             applied.duplicates += 1
             return False
         if arrivals.changes[record].ts_ms < self.state.floor_ts:
             applied.too_late += 1
             return False
-        if self._known is not None:
-            self._known.add(event)
+        self._known.add(event)
         return True
 
     def _count(self, change: Exposed | Acted, position: int) -> None:
@@ -214,8 +215,7 @@ class UserRun:
         course.applied.trimmed += state.num_rows - len(trimmed.entries)
         self._base, self._recent = trimmed.entries, None
         self._taken.clear()
-        if self._known is not None:
-            self._known -= trimmed.dropped
+        self._known -= trimmed.dropped
         state.num_rows = state.num_survivors = len(trimmed.entries)
         if trimmed.floor_ts is not None:
             state.floor_ts = trimmed.floor_ts

@@ -38,8 +38,9 @@ def test_a_scan_over_a_damaged_block_is_an_error_and_not_an_end(tmp_path: Path) 
         data[len(data) // 4] ^= 0xFF
         path.write_bytes(data)
     database = Database(tmp_path / "db")
-    with pytest.raises(StateError, match=r"cannot be read: .*; if it is damaged, delete this folder"):
-        list(database.scan(b"", b"\xff"))
+    for read in (database.scan, database.scan_back, database.values):
+        with pytest.raises(StateError, match=r"cannot be read: .*; if it is damaged, delete this folder"):
+            list(read(b"", b"\xff"))
     database.close()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from storage.changes import Change, Ticked
+from storage.changes import Change, Ticked, Updated
 from storage.database import Database, new_batch
 from storage.errors import StateError
 from storage.keys import HEADER, LOG, OutboxKey, fragment_key, fragment_prefix, outbox_key, updates_key, user_key
@@ -54,7 +54,7 @@ def test_damaged_blocks_are_an_error_and_not_an_end(store_factory: StoreFactory,
     [
         (user_key("user0"), b"\x93\x01"),
         (user_key("user0"), msgspec.msgpack.encode(["since"])),
-        (user_key("user0"), msgspec.msgpack.encode([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1])),
+        (user_key("user0"), msgspec.msgpack.encode([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1])),
         (updates_key("user0"), b"\xc1"),
         (outbox_key(OutboxKey(1, 0)), msgspec.msgpack.encode({"type": "sample"})),
         (fragment_key(fragment_prefix("user0"), 2**40), b"\xff\0\0\0"),
@@ -69,6 +69,7 @@ def test_values_that_cannot_be_decoded_are_damage_and_say_what_to_do(
     """A decoder's own error names a byte; the operator has to know which folder to delete."""
     store = store_factory()
     store.apply(0, NUM - 1, make_changes(NUM))
+    store.apply(NUM, NUM + 1, [acted(NUM, user_id="user0"), Updated(NUM + 1, "user1", 1, {"a": 1})])
     put(store._db, key, value)
     with pytest.raises(StateError, match=rf"p0 cannot be decoded: .*{WHAT_TO_DO}"):
         read_everything(store)
