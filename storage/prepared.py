@@ -8,6 +8,8 @@ from storage.sample_body import SampleBody
 
 MAX_RECENT = 65_536
 """Events of users kept in mind for their next sample; those of the users longest without one go first."""
+MAX_NAMES = 65_536
+"""Item ids that are kept once for all users."""
 MAX_READY = 131_072
 """Events of bodies that wait to be taken."""
 
@@ -18,6 +20,8 @@ class Prepared:
     def __init__(self) -> None:
         self.last = 0
         """Events that bodies hold, at least; 0 where none are to be made."""
+        self.names: dict[str, str] = {}
+        """Item ids of recent events, each by itself."""
         self._recent: dict[str, RecentEvents] = {}
         self._sizes: dict[str, int] = {}
         self._num_recent = 0
@@ -43,6 +47,8 @@ class Prepared:
         self._num_recent += len(recent)
         while self._num_recent > MAX_RECENT:
             self.recent(next(iter(self._recent)))
+        if len(self.names) > MAX_NAMES:
+            self.names.clear()  # those in use stay where they are, and are kept anew when they come again
 
     def add(self, user_id: str, position: int, body: SampleBody) -> None:
         """Keep the body of a user's sample that a record made due."""
@@ -61,6 +67,7 @@ class Prepared:
 
     def clear(self) -> None:
         """Drop all."""
+        self.names.clear()
         self._recent.clear()
         self._sizes.clear()
         self._ready.clear()

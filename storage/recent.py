@@ -4,6 +4,8 @@ It says the same as a fold of all rows (`storage.fold`), for as long as records 
 False once it cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
 """
 
+from array import array
+
 import numpy as np
 
 from storage.changes import Acted, Exposed
@@ -20,7 +22,10 @@ _NONE = -1
 
 
 class RecentEvents:
-    """At least the newest `last` events of a user, or all; an event is known by its number, from 0."""
+    """At least the newest `last` events of a user, or all; an event is known by its number, from 0.
+
+    `names` holds item ids by themselves, so that what users share stands in memory once.
+    """
 
     __slots__ = (
         "_base",
@@ -34,6 +39,7 @@ class RecentEvents:
         "_masks",
         "_named",
         "_named_ts",
+        "_names",
         "_requests",
         "_shown",
         "_times",
@@ -41,14 +47,15 @@ class RecentEvents:
         "_window_ms",
     )
 
-    def __init__(self, last: int, window_ms: int) -> None:
+    def __init__(self, last: int, window_ms: int, names: dict[str, str]) -> None:
+        self._names = names
         self._last = last
         self._window_ms = window_ms
         self._base = 0
         self._items: list[str] = []
-        self._times: list[int] = []
-        self._masks: list[int] = []
-        self._groups: list[int] = []
+        self._times = array("q")
+        self._masks = array("q")
+        self._groups = array("q")
         self._values: dict[int, dict[int, float]] = {}
         self._fresh: dict[int, int] = {}
         """What is new of events since the last sample, as bits."""
@@ -66,19 +73,16 @@ class RecentEvents:
         """Newest time of an exposure that an action may have named that is not held."""
 
     @classmethod
-    def of(cls, found: Found, state: UserState, *, last: int, window_ms: int) -> "RecentEvents":
+    def of(cls, found: Found, state: UserState, *, last: int, window_ms: int, names: dict[str, str]) -> "RecentEvents":
         """What was read of a user whose newest records are read, too."""
-        recent = cls(last, window_ms)
+        recent = cls(last, window_ms, names)
         fold = found.fold
         heads, before = fold.heads[found.start :], fold.heads[: found.start]
         events = fold.columns(heads, state.since)
         body = body_of(events, state.since)
-        recent._items, recent._times, recent._masks, recent._groups = (
-            body.item_ids,
-            body.ts_ms,
-            body.actions,
-            body.groups,
-        )
+        recent._items = [names.setdefault(item_id, item_id) for item_id in body.item_ids]
+        recent._times, recent._masks = array("q", body.ts_ms), array("q", body.actions)
+        recent._groups = array("q", body.groups)
         recent._kafka_ms = body.kafka_ms
         recent._fresh = {number: bits for number, bits in enumerate(body.new) if bits}
         for number, action, value in zip(body.value_places, body.value_actions, body.values, strict=True):
@@ -119,7 +123,7 @@ class RecentEvents:
         bit = 1 << change.action
         if number == _NONE:
             number = self._base + len(self._items)
-            self._items.append(change.item_id)
+            self._items.append(self._names.setdefault(change.item_id, change.item_id))
             self._times.append(change.ts_ms)
             self._masks.append(bit)
             self._groups.append(position)
@@ -149,7 +153,7 @@ class RecentEvents:
         self._kafka_ms += [change.kafka_ms] * len(change.item_ids)
         first = self._base + len(self._items)
         for number, item_id in enumerate(dict.fromkeys(change.item_ids), first):
-            self._items.append(item_id)
+            self._items.append(self._names.setdefault(item_id, item_id))
             self._times.append(change.ts_ms)
             self._masks.append(0)
             self._groups.append(position)
@@ -187,9 +191,9 @@ class RecentEvents:
                 values += told.values()
         return SampleBody(
             self._items[start:],
-            self._times[start:],
-            self._masks[start:],
-            self._groups[start:],
+            self._times[start:].tolist(),
+            self._masks[start:].tolist(),
+            self._groups[start:].tolist(),
             new,
             places,
             actions,

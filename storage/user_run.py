@@ -191,15 +191,15 @@ class UserRun:
             self._oldest_pending = position
 
     def _read_recent(self) -> RecentEvents:
-        reading, last = self._course.reading, self._course.prepared.last
+        reading, prepared = self._course.reading, self._course.prepared
         arrivals = self._course.arrivals
         if self._base is not None:
             view = View.whole(Entries.join([self._base, arrivals.entries(self._taken)]))
         else:
             view = reading.view(self.user_id, self.state, self.state.generation)
             view.add(arrivals.value(self._taken))
-        found = reading.read_back(view, until=MAX_POSITION, last=last, since=self.state.since)
-        return RecentEvents.of(found, self.state, last=last, window_ms=reading.window_ms)
+        found = reading.read_back(view, until=MAX_POSITION, last=prepared.last, since=self.state.since)
+        return RecentEvents.of(found, self.state, last=prepared.last, window_ms=reading.window_ms, names=prepared.names)
 
     def _trim(self, position: int) -> None:
         course, state = self._course, self.state

@@ -133,6 +133,18 @@ def test_what_finds_no_room_is_read_and_comes_to_the_same(
     assert outcomes[0] == outcomes[1]
 
 
+def test_item_ids_are_kept_once_and_not_for_ever(store_factory: StoreFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event would hold an id of its own, and a catalogue that is never done would fill the memory."""
+    monkeypatch.setattr("storage.prepared.MAX_NAMES", 20)
+    store = store_factory(sample_every=5)
+    store.prepare_samples(LAST)
+    for start in range(0, 200, 10):
+        store.apply(start, start + 9, [acted(offset, f"i{offset // 3}") for offset in range(start, start + 10)])
+        assert len(store._prepared.names) <= 20
+    num, prepared = compare(store, LAST)
+    assert (num, prepared) == (40, 40)
+
+
 def test_bodies_go_with_their_acknowledgement(store_factory: StoreFactory) -> None:
     """What was sent would stay in memory for ever."""
     store = store_factory()
