@@ -21,9 +21,9 @@ from rocksdict import (
 
 from storage.errors import StateError, StateInUseError
 
-BLOCK_CACHE_BYTES = 64 * 1024 * 1024
+BLOCK_CACHE_BYTES = 16 * 1024 * 1024
 """Blocks in memory, of all databases of this process together."""
-WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 BLOOM_BITS = 10
 
 

@@ -29,7 +29,7 @@ from streams.chunk_app import Membership, chunk_app, chunk_consumer, end_on_sign
 from streams.chunks import Chunk, ChunkConsumer
 from streams.decoding import ChangeDecoder
 from streams.faults import Ending, exit_now
-from streams.garbage import collect_rarely
+from streams.garbage import collect_rarely, give_back_memory
 from streams.kafka_settings import KafkaSettings
 from streams.log_retention import RetentionWatch, check_retention, retention_seconds
 from streams.outbox_sender import OutboxSender, outbox_producer
@@ -64,6 +64,7 @@ def run_worker(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings
     of other settings, records that expired unread. Ends the process with status 70 where nothing else is left.
     """
     _check_setup(kafka, topics, worker)
+    give_back_memory()
     collect_rarely()
     return asyncio.run(_run(kafka, topics, store, worker))
 

@@ -44,3 +44,22 @@ def test_records_in_chunks_are_not_looked_at_for_each_few_of_them() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == 0
+
+
+def test_large_blocks_that_are_freed_go_back_to_the_system() -> None:
+    """What fetches leave behind would stay with the worker: its memory would creep up for as long as it runs."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("glibc's malloc alone has this setting")
+    code = (
+        "from streams.garbage import give_back_memory\n"
+        "def mb():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6\n"
+        "assert give_back_memory()\n"
+        "bytes(30_000_000)\n"  # from here on glibc would take what is smaller from its heap
+        "before = mb()\n"
+        "blocks = [bytearray(b'x') * 1_000_000 for _ in range(60)]\n"
+        "last = bytearray(b'x') * 100_000\n"  # holds the heap's end
+        "del blocks\n"
+        "assert mb() - before < 10, mb() - before\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
