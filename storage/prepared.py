@@ -6,7 +6,7 @@ All of it is memory that may be dropped at any time: whatever is missing here is
 from storage.recent import RecentEvents
 from storage.sample_body import SampleBody
 
-MAX_RECENT = 65_536
+MAX_RECENT = 131_072
 """Events of users kept in mind for their next sample; those of the users longest without one go first."""
 MAX_NAMES = 65_536
 """Item ids that are kept once for all users."""

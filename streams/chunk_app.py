@@ -17,8 +17,8 @@ from streams.faults import Ending, exit_now
 from streams.kafka_settings import KafkaSettings
 from streams.static_member import MovableAssignor
 
-MAX_CHUNK_RECORDS = 10_000
-"""Most records of a chunk: a fetch of small ones whole, as the store groups them by user."""
+MAX_CHUNK_RECORDS = 50_000
+"""Most records that are handed out at once: whole fetches of several partitions, as the store groups them by user."""
 MAX_BUFFERED_CHUNKS = 2
 MAX_FETCH_BYTES = 1024 * 1024
 """Most bytes that a fetch brings of a partition."""

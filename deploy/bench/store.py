@@ -21,7 +21,6 @@ from deploy.bench.streams import CAP, CONTEXT, own_store
 from storage.changes import SampleRef
 from storage.keys import OutboxKey
 from storage.sequence_store import SequenceStore
-from streams.chunk_app import MAX_CHUNK_RECORDS
 from streams.decoding import ChangeDecoder
 from streams.garbage import collect_rarely
 from streams.samples import encode_sample
@@ -29,6 +28,8 @@ from streams.sampling import build_samples
 
 OUTBOX_ITEMS = 128
 """Items of the outbox taken at once: as many samples as fit a batch of the sender."""
+CHUNK_RECORDS = 8_000
+"""Records in a chunk: as many of these as a fetch brings of a partition."""
 READ = 512
 """Events in a read."""
 NUM_ITEMS = 20_000
@@ -107,8 +108,8 @@ class FilledStore:
         self.store.close()
 
     def _chunks(self, users: Numbers) -> Iterator[list[MadeRecord]]:
-        for first in range(0, len(users), MAX_CHUNK_RECORDS):
-            chunk = users[first : first + MAX_CHUNK_RECORDS].tolist()
+        for first in range(0, len(users), CHUNK_RECORDS):
+            chunk = users[first : first + CHUNK_RECORDS].tolist()
             items = self._drawn.integers(0, NUM_ITEMS, len(chunk)).tolist()
             start = self.store.applied + 1
             yield [
