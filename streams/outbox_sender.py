@@ -80,7 +80,6 @@ class OutboxSender:
         self._metrics = metrics
         self._filled = asyncio.Event()
         self._num_items = FIRST_ITEMS
-        store.prepare_samples(sample_events)
 
     def wake(self) -> None:
         """Say that the outbox may hold something new."""

@@ -155,6 +155,7 @@ class Worker:
         return app
 
     def _new_sender(self, store: SequenceStore) -> OutboxSender:
+        store.prepare_samples(self.settings.sample_events)
         return OutboxSender(
             store,
             self._producer,
