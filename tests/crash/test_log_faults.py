@@ -114,7 +114,7 @@ def test_a_worker_and_its_broker_die_together(kafka: Broker, tmp_path: Path) -> 
     ("longer", "wiped"),
     [
         pytest.param(False, False, id="shorter"),
-        pytest.param(False, True, id="shorter-wiped"),
+        pytest.param(False, True, id="shorter-wiped", marks=pytest.mark.matrix),
         pytest.param(True, False, id="longer", marks=pytest.mark.matrix),
         pytest.param(True, True, id="longer-wiped", marks=pytest.mark.matrix),
     ],
