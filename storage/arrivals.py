@@ -1,6 +1,5 @@
 """The records of a chunk that bring rows, those of a user together and in the order of the log."""
 
-import struct
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
@@ -10,12 +9,10 @@ import numpy.typing as npt
 import xxhash
 
 from storage.changes import Acted, Change, Exposed
-from storage.entries import OFFSET_BITS, Entries, entries_from
+from storage.entries import OFFSET_BITS, ROW, Entries, entries_from
 
 _hash = xxhash.xxh3_64_intdigest
-_ROW = struct.Struct("<qqqQQQdHbH")
-"""`ENTRY`, one row at a time."""
-_pack = _ROW.pack
+_pack = ROW.pack
 _NAN = float("nan")
 
 
@@ -85,7 +82,7 @@ class Arrivals:
         """The rows of some records, which ascend, as `Entries.to_bytes` gives them."""
         rows = b"".join([self._rows[record] for record in records])
         items = b"".join([self._items[record] for record in records])
-        return (len(rows) // _ROW.size).to_bytes(4, "little") + rows + items
+        return (len(rows) // ROW.size).to_bytes(4, "little") + rows + items
 
     def entries(self, records: Sequence[int]) -> Entries:
         """The rows of some records, which ascend."""

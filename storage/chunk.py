@@ -1,38 +1,20 @@
 """One chunk of the log, worked through: users' rows and states, and what goes to the outbox."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 
 from rocksdict import WriteBatch
 
 from storage.arrivals import Arrivals
 from storage.changes import Change, Refused, Updated
-from storage.database import Database
 from storage.entries import pack_position
-from storage.fragments import Fragments
 from storage.keys import OutboxKey, timer_key, user_key
-from storage.outbox import Outbox, Outgoing
-from storage.pending import DueSample, Rules
-from storage.prepared import Prepared
-from storage.reading import Reading
+from storage.outbox import Outgoing
+from storage.pending import DueSample
+from storage.rooms import Rooms
 from storage.timeline import Timeline
-from storage.updates import Updates
 from storage.user_run import Applied, Course, UserRun
 from storage.user_state import UserState, decode_user, encode_user
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """What a chunk is worked into."""
-
-    db: Database
-    rules: Rules
-    fragments: Fragments
-    reading: Reading
-    outbox: Outbox
-    prepared: Prepared
-    updates: Updates
 
 
 class Chunk:
@@ -63,10 +45,7 @@ class Chunk:
         """Work all changes into the batch; `due_users` are those whose timers fire in it."""
         rooms, arrivals = self._rooms, self.arrivals
         course = Course(
-            rules=rooms.rules,
-            reading=rooms.reading,
-            fragments=rooms.fragments,
-            prepared=rooms.prepared,
+            rooms=rooms,
             arrivals=arrivals,
             timeline=self.timeline,
             before=self.timeline.before(arrivals.places),

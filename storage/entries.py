@@ -4,6 +4,7 @@ A *position* is one integer that orders the records of a source partition for ev
 (how often the topic was made anew) in the high bits, the offset in the low 48.
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ ENTRY = np.dtype(
     ]
 )
 """One row, packed, as it is stored; the item's own bytes stand apart."""
+ROW = struct.Struct("<qqqQQQdHbH")
+"""The same, to pack one row at a time."""
 
 MANY_ROWS = 32
 """Rows from which on item ids are read all together."""

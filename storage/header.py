@@ -1,13 +1,18 @@
 """What a store must agree on with whoever opens it, and where in the log it stands."""
 
+import logging
 from typing import Any
 
 import msgspec
 
+from storage.database import Database, new_batch
 from storage.errors import StateError
+from storage.keys import LOG, former_log_key
 from storage.store_settings import StoreSettings
 
 FORMAT_VERSION = 2
+
+logger = logging.getLogger(__name__)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,9 @@ class LogState(msgspec.Struct, kw_only=True):
     """Newest event time of a record."""
 
 
+_log_decoder = msgspec.msgpack.Decoder(LogState)
+
+
 def make_header(settings: StoreSettings, *, topic: str, partition: int, num_partitions: int) -> Header:
     """The header of a store with these settings."""
     return Header(
@@ -69,6 +77,28 @@ def check_header(stored: bytes, expected: Header, place: str) -> None:
     ]
     if differences:
         raise StateError(f"state in {place} was made otherwise: {'; '.join(differences)}; {_remedy(found, wanted)}")
+
+
+def log_state(db: Database, *, topic: str, topic_id: str) -> LogState:
+    """Where a database stands in the log of this id: at its beginning, in a new epoch, where it was of another one."""
+    stored = db.get(LOG)
+    if stored is None:
+        return LogState(topic_id=topic_id)
+    log = _log_decoder.decode(stored)
+    if log.topic_id == topic_id:
+        return log
+    logger.warning(
+        "topic %s was made anew (id %s, formerly %s): epoch %d begins at offset 0, sequences are kept",
+        topic,
+        topic_id,
+        log.topic_id,
+        log.epoch + 1,
+    )
+    # What the outbox still holds of that epoch goes out under the id it had.
+    batch = new_batch()
+    batch.put(former_log_key(log.epoch), log.topic_id.encode())
+    db.write(batch)
+    return msgspec.structs.replace(log, topic_id=topic_id, epoch=log.epoch + 1, applied=-1)
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ from storage.recent import RecentEvents
 from storage.sample_body import SampleBody
 
 MAX_RECENT = 131_072
-"""Events of users kept in mind for their next sample; those of the users longest without one go first."""
+"""Events of users, and requests, kept in mind for the next sample; the users longest without a record go first."""
 MAX_NAMES = 65_536
 """Item ids that are kept once for all users."""
 MAX_READY = 131_072

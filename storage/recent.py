@@ -101,7 +101,8 @@ class RecentEvents:
         return recent
 
     def __len__(self) -> int:
-        return len(self._items)
+        """Events and requests that are held."""
+        return len(self._items) + len(self._requests)
 
     def follow(self, change: Exposed | Acted, position: int, request: int) -> bool:
         """Take in a record; `request` is the hash of the request it names, or 0."""
@@ -122,12 +123,7 @@ class RecentEvents:
         self._kafka_ms.append(change.kafka_ms)
         bit = 1 << change.action
         if number == _NONE:
-            number = self._base + len(self._items)
-            self._items.append(self._names.setdefault(change.item_id, change.item_id))
-            self._times.append(change.ts_ms)
-            self._masks.append(bit)
-            self._groups.append(position)
-            self._fresh[number] = NEW_ACTION
+            number = self._add(change.item_id, change.ts_ms, bit, position, NEW_ACTION)
         else:
             self._join(number, bit)
         value = change.value
@@ -151,17 +147,22 @@ class RecentEvents:
         if request and (change.ts_ms <= self._named_ts or request in self._requests):
             return False
         self._kafka_ms += [change.kafka_ms] * len(change.item_ids)
-        first = self._base + len(self._items)
-        for number, item_id in enumerate(dict.fromkeys(change.item_ids), first):
-            self._items.append(self._names.setdefault(item_id, item_id))
-            self._times.append(change.ts_ms)
-            self._masks.append(0)
-            self._groups.append(position)
-            self._fresh[number] = NEW_EXPOSURE
+        for item_id in dict.fromkeys(change.item_ids):
+            number = self._add(item_id, change.ts_ms, 0, position, NEW_EXPOSURE)
             self._shown[item_id] = number
             if request:
                 self._named[request, item_id] = number
         return True
+
+    def _add(self, item_id: str, ts_ms: int, mask: int, position: int, new: int) -> int:
+        """Add an event; returns its number."""
+        number = self._base + len(self._items)
+        self._items.append(self._names.setdefault(item_id, item_id))
+        self._times.append(ts_ms)
+        self._masks.append(mask)
+        self._groups.append(position)
+        self._fresh[number] = new
+        return number
 
     def begin(self) -> None:
         """What comes from here on is new to the next sample."""

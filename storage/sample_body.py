@@ -20,16 +20,16 @@ class SampleBody(msgspec.Struct, frozen=True, gc=False):
     actions: list[int]
     """Bit masks over the settings' actions."""
     groups: list[int]
-    """Position of the impression, or of the organic action."""
+    """Position of the impression, or of the organic action: events with equal numbers belong to one impression."""
     new: list[int]
     """Bits NEW_EXPOSURE, NEW_ACTION and NEW_FURTHER_ACTION; 0 is context only."""
     value_places: list[int]
     """Index of the event that each value belongs to, ascending."""
     value_actions: list[int]
-    """Action that each value came with; of one event ordered by the actions' time."""
+    """Action that each value came with, an index into the settings' actions; of one event the newest action last."""
     values: list[float]
     kafka_ms: list[int]
-    """Kafka timestamps of the new rows, in the order of the log."""
+    """Kafka timestamps of the new rows in the order of the log, but those that the cap dropped."""
 
 
 def body_of(events: FoldedSequence, since: int) -> SampleBody:

@@ -6,21 +6,20 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from operator import lt
 from pathlib import Path
 
 import msgspec
 
 from storage.changes import Change, Feature
 from storage.checkpoints import Checkpoints
-from storage.chunk import Chunk, Rooms
+from storage.chunk import Chunk
 from storage.database import Database, new_batch
 from storage.entries import unpack_position
 from storage.errors import LogHoleError, StateError
 from storage.event_ids import EventIds
 from storage.folded import FoldedSequence, Update
 from storage.fragments import Fragments
-from storage.header import LogState, check_header, make_header
+from storage.header import LogState, check_header, log_state, make_header
 from storage.keys import (
     HEADER,
     LOG,
@@ -37,6 +36,7 @@ from storage.outbox import Outbox, Outgoing
 from storage.pending import Rules
 from storage.prepared import Prepared
 from storage.reading import Reading, UserReader
+from storage.rooms import Rooms
 from storage.sample_body import SampleBody, body_of
 from storage.store_settings import StoreSettings
 from storage.updates import Updates
@@ -49,7 +49,6 @@ SIZES = ("total-sst-files-size", "cur-size-all-mem-tables", "estimate-pending-co
 logger = logging.getLogger(__name__)
 
 _encoder = msgspec.msgpack.Encoder()
-_log_decoder = msgspec.msgpack.Decoder(LogState)
 
 
 class SequenceStore:
@@ -107,7 +106,7 @@ class SequenceStore:
                 stored = db.get(HEADER)
                 if stored is not None:
                     check_header(stored, header, str(place))
-                log = _advance_epoch(db, topic, topic_id)
+                log = log_state(db, topic=topic, topic_id=topic_id)
                 batch = new_batch()
                 batch.put(HEADER, _encoder.encode(header))
                 batch.put(LOG, _encoder.encode(log))
@@ -322,30 +321,7 @@ def _has_state(place: Path) -> bool:
     return False
 
 
-def _advance_epoch(db: Database, topic: str, topic_id: str) -> LogState:
-    stored = db.get(LOG)
-    if stored is None:
-        return LogState(topic_id=topic_id)
-    log = _log_decoder.decode(stored)
-    if log.topic_id == topic_id:
-        return log
-    logger.warning(
-        "topic %s was made anew (id %s, formerly %s): epoch %d begins at offset 0, sequences are kept",
-        topic,
-        topic_id,
-        log.topic_id,
-        log.epoch + 1,
-    )
-    # What the outbox still holds of that epoch goes out under the id it had.
-    batch = new_batch()
-    batch.put(former_log_key(log.epoch), log.topic_id.encode())
-    db.write(batch)
-    return msgspec.structs.replace(log, topic_id=topic_id, epoch=log.epoch + 1, applied=-1)
-
-
 def _check_offsets(start: int, last: int, offsets: Sequence[int]) -> None:
-    edges = [start - 1, *offsets, last + 1]
-    if not offsets or all(map(lt, edges, edges[1:])):
-        return
-    before, offset = next(pair for pair in pairwise(edges) if pair[0] >= pair[1])
-    raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")
+    for before, offset in pairwise([start - 1, *offsets, last + 1] if offsets else []):
+        if before >= offset:
+            raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")

@@ -8,12 +8,11 @@ from rocksdict import WriteBatch
 from storage.arrivals import Arrivals
 from storage.changes import Acted, Exposed
 from storage.entries import NO_ENTRIES, Entries, entries_from
-from storage.fragments import Fragments
 from storage.keys import MAX_POSITION
-from storage.pending import DueSample, Rules, trigger
-from storage.prepared import Prepared
-from storage.reading import Reading, View
+from storage.pending import DueSample, trigger
+from storage.reading import View
 from storage.recent import RecentEvents
+from storage.rooms import Rooms
 from storage.timeline import Timeline
 from storage.trim import trim_entries
 from storage.user_state import UserState
@@ -44,10 +43,7 @@ class Applied(msgspec.Struct, kw_only=True):
 class Course:
     """What the users' runs through one chunk share."""
 
-    rules: Rules
-    reading: Reading
-    fragments: Fragments
-    prepared: Prepared
+    rooms: Rooms
     arrivals: Arrivals
     timeline: Timeline
     before: list[int]
@@ -95,8 +91,8 @@ class UserRun:
         self._is_suspect = known is not None
         self._known = known or set()
         self._oldest_pending = oldest_pending
-        self._recent = course.prepared.recent(user_id)
-        self._limit = course.rules.limit(state)
+        self._recent = course.rooms.prepared.recent(user_id)
+        self._limit = course.rooms.rules.limit(state)
         self._taken: list[int] = []
         self._base: Entries | None = None
         self._set_at = -1
@@ -106,26 +102,24 @@ class UserRun:
         """Work through the records, write the rows, and count what was done."""
         state, course, taken = self.state, self._course, self._taken
         changes, positions, requests = course.arrivals.changes, course.arrivals.positions, course.arrivals.requests
-        before, recent = course.before, self._recent
+        before = course.before
         for record in range(start, end):
             change, position = changes[record], positions[record]
             if 0 < state.timer_due <= before[record]:
                 self._fire_until(position - 1)
-                recent = self._recent
             if (self._is_suspect or change.ts_ms < state.floor_ts) and not self._is_fresh(record):
                 continue
             taken.append(record)
-            if recent is not None and not recent.follow(change, position, requests[record]):
+            if self._recent is not None and not self._recent.follow(change, position, requests[record]):
                 self._recent = None
             self._count(change, position)
-            recent = self._recent
         if 0 < state.timer_due <= course.timeline.end_ms:
             self._fire_until(MAX_POSITION)
         self._write()
         course.applied.acted += self._num_acted
         course.applied.exposed += self._num_shown
         if self._recent is not None:
-            course.prepared.keep(self.user_id, self._recent)
+            course.rooms.prepared.keep(self.user_id, self._recent)
 
     def _is_fresh(self, record: int) -> bool:
         applied, arrivals = self._course.applied, self._course.arrivals
@@ -141,7 +135,7 @@ class UserRun:
 
     def _count(self, change: Exposed | Acted, position: int) -> None:
         """Count a record among the rows and as pending."""
-        state, rules, ts_ms = self.state, self._course.rules, change.ts_ms
+        state, rules, ts_ms = self.state, self._course.rooms.rules, change.ts_ms
         num = 1 if isinstance(change, Acted) else len(change.item_ids)
         state.num_rows += num
         if state.num_rows >= self._limit:
@@ -164,7 +158,7 @@ class UserRun:
 
     def _fire_until(self, position: int) -> None:
         """Fire the user's timer at the records up to a position."""
-        state, timeline, rules = self.state, self._course.timeline, self._course.rules
+        state, timeline, rules = self.state, self._course.timeline, self._course.rooms.rules
         while state.timer_due:
             at = timeline.fires_at(state.timer_due, self._set_at)
             if at is None or at > position:
@@ -179,7 +173,7 @@ class UserRun:
                     self._set_at = at
 
     def _trigger(self, position: int, due_ms: int) -> None:
-        prepared = self._course.prepared
+        prepared = self._course.rooms.prepared
         if prepared.has_room and self._recent is None:
             self._recent = self._read_recent()
         if self._recent is not None:
@@ -191,7 +185,7 @@ class UserRun:
             self._oldest_pending = position
 
     def _read_recent(self) -> RecentEvents:
-        reading, prepared = self._course.reading, self._course.prepared
+        reading, prepared = self._course.rooms.reading, self._course.rooms.prepared
         arrivals = self._course.arrivals
         if self._base is not None:
             view = View.whole(Entries.join([self._base, arrivals.entries(self._taken)]))
@@ -205,13 +199,13 @@ class UserRun:
         course, state = self._course, self.state
         sealed = NO_ENTRIES
         if self._base is None:
-            sealed = course.reading.in_blocks(self.user_id, state)
-            self._base = entries_from(course.fragments.take_tail(course.batch, self.user_id, state))
+            sealed = course.rooms.reading.in_blocks(self.user_id, state)
+            self._base = entries_from(course.rooms.fragments.take_tail(course.batch, self.user_id, state))
         unsealed = Entries.join([self._base, course.arrivals.entries(self._taken)])
-        trimmed = trim_entries(course.reading.fold(Entries.join([sealed, unsealed])), course.rules.cap)
+        trimmed = trim_entries(course.rooms.reading.fold(Entries.join([sealed, unsealed])), course.rooms.rules.cap)
         if self._oldest_pending is not None:
-            course.fragments.seal(course.batch, self.user_id, state, unsealed)
-        course.fragments.begin_generation(course.batch, self.user_id, state, position, self._oldest_pending)
+            course.rooms.fragments.seal(course.batch, self.user_id, state, unsealed)
+        course.rooms.fragments.begin_generation(course.batch, self.user_id, state, position, self._oldest_pending)
         course.applied.trimmed += state.num_rows - len(trimmed.entries)
         self._base, self._recent = trimmed.entries, None
         self._taken.clear()
@@ -219,15 +213,15 @@ class UserRun:
         state.num_rows = state.num_survivors = len(trimmed.entries)
         if trimmed.floor_ts is not None:
             state.floor_ts = trimmed.floor_ts
-        self._limit = course.rules.limit(state)
+        self._limit = course.rooms.rules.limit(state)
 
     def _write(self) -> None:
         course, state, taken = self._course, self.state, self._taken
         if self._base is not None:
             entries = Entries.join([self._base, course.arrivals.entries(taken)])
-            course.fragments.seal(course.batch, self.user_id, state, entries)
+            course.rooms.fragments.seal(course.batch, self.user_id, state, entries)
         elif taken:
             if state.old:
-                course.fragments.drop_old(course.batch, self.user_id, state, self._oldest_pending)
+                course.rooms.fragments.drop_old(course.batch, self.user_id, state, self._oldest_pending)
             position = course.arrivals.positions[taken[0]]
-            course.fragments.append(course.batch, self.user_id, state, position, course.arrivals.value(taken))
+            course.rooms.fragments.append(course.batch, self.user_id, state, position, course.arrivals.value(taken))

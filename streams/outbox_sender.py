@@ -6,7 +6,7 @@
 4. Delete the items from the outbox.
 
 A batch arrives whole or not at all, and the next one is sent after it has arrived. So whoever keeps only the highest
-sample id per partition loses none: everything before an id that arrived has arrived, too.
+sample id of each log of a partition loses none: everything before an id that arrived has arrived, too.
 """
 
 import asyncio

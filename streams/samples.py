@@ -8,6 +8,7 @@ import msgspec
 
 from storage.changes import Feature
 from storage.folded import Update
+from storage.sample_body import SampleBody
 from storage.updates import segment_starts
 
 SAMPLE_VERSION = 3
@@ -25,7 +26,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     value: Feature
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class Sample(SampleBody, frozen=True, kw_only=True):
     """One due sample; equal for every replay of the same log.
 
     Its id is (topic_id, partition, trigger_offset, n). The columns `item_ids`, `ts_ms`, `actions`, `groups` and `new`
@@ -49,27 +50,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     since: int
     """Position of the user's previous trigger; -1 for the first (see `storage.entries`)."""
     user_id: str
-    item_ids: list[str]
-    ts_ms: list[int]
-    actions: list[int]
-    """Bit masks over the settings' actions."""
-    groups: list[int]
-    """Events with equal numbers belong to one impression."""
-    new: list[int]
-    """Bits NEW_EXPOSURE, NEW_ACTION and NEW_FURTHER_ACTION of `storage.sample_body`; 0 is context only."""
-    value_places: list[int]
-    """Index of the event that each value belongs to, ascending."""
-    value_actions: list[int]
-    """Action that each value came with, an index into the settings' actions; of one event the newest action last."""
-    values: list[float]
     features: list[Segment]
     """How the user's features changed, oldest first; of what was overtaken before the first event nothing."""
     exposure_rate: float
     """Share of the exposures without an action that are among the events; the others were left out by chance."""
     num_records: int
     """Source records (an exposure counts one) in the range."""
-    kafka_ms: list[int]
-    """Kafka timestamps of the records in the range, but those that the cap dropped."""
 
 
 _encoder = msgspec.msgpack.Encoder()

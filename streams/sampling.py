@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from storage.changes import SampleRef
 from storage.entries import unpack_position
 from storage.folded import Update
@@ -30,16 +32,8 @@ def _sample(store: SequenceStore, key: OutboxKey, ref: SampleRef, body: SampleBo
         n=key.n,
         since=ref.since,
         user_id=ref.user_id,
-        item_ids=body.item_ids,
-        ts_ms=body.ts_ms,
-        actions=body.actions,
-        groups=body.groups,
-        new=body.new,
-        value_places=body.value_places,
-        value_actions=body.value_actions,
-        values=body.values,
-        features=segments_of(known, body.ts_ms) if known else [],
+        features=segments_of(known, body.ts_ms),
         exposure_rate=store.settings.exposure_rate,
         num_records=ref.num_records,
-        kafka_ms=body.kafka_ms,
+        **structs.asdict(body),
     )
