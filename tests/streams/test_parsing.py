@@ -215,6 +215,7 @@ def test_only_right_fields_are_taken(rest: bytes, is_taken: bool) -> None:
 def test_broken_events_are_left(value: bytes) -> None:
     """Each of these is refused with its cause, by the other way."""
     assert not _takes(value)
+    assert not _takes(value, key=b""), "an empty key is that of a user who is not named"
 
 
 def test_times_at_the_ends_of_their_range() -> None:
