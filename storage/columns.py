@@ -72,3 +72,7 @@ def merge(first: Records, second: Records) -> Records:
         item_spans=np.concatenate([first.item_spans, second.item_spans + shift])[item_order],
         item_hashes=np.concatenate([first.item_hashes, second.item_hashes])[item_order],
     )
+
+
+NO_RECORDS = columns_of([])
+"""The columns of a chunk without impressions and actions."""

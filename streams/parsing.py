@@ -1,4 +1,4 @@
-"""The plain events of a chunk, read by compiled code; the rest are left to `streams.decoding`, at a multiple of the cost.
+"""The plain events of a chunk, read by compiled code; the rest are left to `streams.decoding`, which costs more.
 
 An event is plain, and taken, only if the other way of decoding would surely make the same of it: an action or
 impression in JSON with each field at most once and none besides, text of printable ASCII without escapes, ids of at
