@@ -33,7 +33,8 @@ check: install  ## Run ruff, mypy and import-linter
 	@$(BIN)/lint-imports
 
 coverage: install  ## Run the tests of streams and storage with coverage
-	@$(BIN)/python -m coverage run -m pytest tests/storage tests/streams tests/crash $(ARGS)
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest tests/storage tests/streams $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest tests/crash $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 

@@ -37,17 +37,17 @@ class EventIds:
         """Whether more ids were added than it has room for."""
         return self._num > len(self._words) * IDS_PER_WORD
 
-    def suspects(self, arrivals: Arrivals) -> set[str]:
-        """Users of whom a record has an id that may be kept already, or that comes twice."""
+    def suspects(self, arrivals: Arrivals) -> npt.NDArray[np.bool_]:
+        """Which records have an id that may be kept already, or that another of the records has, too."""
         hashes = arrivals.event_hashes
         known = np.flatnonzero(hashes)
         places, bits = self._places(hashes[known])
-        suspect = known[(self._words[places] & bits) == bits]
+        flags = np.zeros(len(hashes), np.bool_)
+        flags[known] = (self._words[places] & bits) == bits
         order = known[np.argsort(hashes[known])]
-        repeated = order[1:][hashes[order[1:]] == hashes[order[:-1]]]
-        ends = [end for _, end in arrivals.bounds]
-        users = np.searchsorted(ends, np.concatenate((suspect, repeated)), side="right")
-        return {arrivals.user_ids[user] for user in users.tolist()}
+        flags[order[1:][hashes[order[1:]] == hashes[order[:-1]]]] = True
+        flags[order[:-1][hashes[order[1:]] == hashes[order[:-1]]]] = True
+        return flags
 
     def add(self, arrivals: Arrivals) -> None:
         """Note the ids of all records."""

@@ -60,6 +60,11 @@ class Fragments:
         self._db = db
         self._window_ms = window_ms
 
+    @property
+    def most(self) -> int:
+        """Fragments of a user that are not merged."""
+        return MAX_FRAGMENTS
+
     def tail(self, user_id: str, state: UserState) -> list[bytes]:
         """Values of a user's fragments."""
         return self._db.values(*self._tail(user_id, state)) if state.num_fragments else []

@@ -2,230 +2,275 @@
 
 It says the same as a fold of all rows (`storage.fold`), for as long as records come in order of time. `follow` says
 False once it cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
+
+Between chunks these events are one run of whole numbers of 64 bits (`save`, `load`); items go by their number in
+`storage.names`, requests by their hash.
 """
 
-from array import array
+from typing import NamedTuple
 
 import numpy as np
 
-from storage.changes import Acted, Exposed
-from storage.reading import Found
-from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, SampleBody, body_of
-from storage.user_state import NOTHING_REACHED, UserState
+from storage.compiled import compiled
+from storage.records import Int64s
+from storage.user_state import NOTHING_REACHED
 
-SPARE_EVENTS = 16
-"""Events more than twice those of a sample at which the oldest go."""
-MAX_REQUESTS = 4_096
-"""Requests named by actions that are kept in mind."""
+FRESH = 7
+"""Bits of `flags` that say what is new of an event since the last sample, as `SampleBody.new` does."""
+SHOWN = 8
+"""Bit of `flags` of an exposure."""
+MASK_SHIFT = 4
+"""Where in `flags` the mask of an event's actions begins."""
+NEW_EXPOSURE = 1
+NEW_ACTION = 2
+NEW_FURTHER_ACTION = 4
+
+HEAD = 7
+EVENTS, KAFKA, VALUES, REQUESTS, LAST_TS, BLIND_TS, NAMED_TS = range(HEAD)
+"""What stands in the head: how many there are of each; the user's newest time; the newest time of an exposure that is
+not held; the newest time of an exposure that an action may have named and that is not held."""
+EVENT = 5
+TS, GROUP, REQUEST, ITEM, FLAGS = range(EVENT)
+"""What stands of an event."""
+VALUE = 3
 _UNKNOWN = -2
 _NONE = -1
 
 
-class RecentEvents:
-    """At least the newest `last` events of a user, or all; an event is known by its number, from 0.
+class Recent(NamedTuple):
+    """The newest events of one user, with room for what comes."""
 
-    `names` holds item ids by themselves, so that what users share stands in memory once.
-    """
+    head: Int64s
+    events: Int64s
+    """Oldest first, [*, EVENT]; all since the last sample are here, and the newest before, or all."""
+    kafka_ms: Int64s
+    """Kafka timestamps of the rows since the last sample."""
+    values: Int64s
+    """Event, action and bits of the value, by event, the newest action last, [*, VALUE]."""
+    requests: Int64s
+    """Requests that actions named."""
 
-    __slots__ = (
-        "_base",
-        "_blind_ts",
-        "_fresh",
-        "_groups",
-        "_items",
-        "_kafka_ms",
-        "_last",
-        "_last_ts",
-        "_masks",
-        "_named",
-        "_named_ts",
-        "_names",
-        "_requests",
-        "_shown",
-        "_times",
-        "_values",
-        "_window_ms",
+
+NO_RECENT = np.array([0, 0, 0, 0, NOTHING_REACHED, NOTHING_REACHED, NOTHING_REACHED], np.int64).tobytes()
+"""The events of a user who has none, as `save` leaves them."""
+
+
+def room_for(num_numbers: int, num_items: int) -> Recent:
+    """Room for any user of whom so many numbers are saved, and so many items to come."""
+    return Recent(
+        np.empty(HEAD, np.int64),
+        np.empty((num_numbers // EVENT + num_items + 1, EVENT), np.int64),
+        np.empty(num_numbers + num_items + 1, np.int64),
+        np.empty((num_numbers // VALUE + num_items + 1, VALUE), np.int64),
+        np.empty(num_numbers + num_items + 1, np.int64),
     )
 
-    def __init__(self, last: int, window_ms: int, names: dict[str, str]) -> None:
-        self._names = names
-        self._last = last
-        self._window_ms = window_ms
-        self._base = 0
-        self._items: list[str] = []
-        self._times = array("q")
-        self._masks = array("q")
-        self._groups = array("q")
-        self._values: dict[int, dict[int, float]] = {}
-        self._fresh: dict[int, int] = {}
-        """What is new of events since the last sample, as bits."""
-        self._kafka_ms: list[int] = []
-        self._shown: dict[str, int] = {}
-        """The newest exposure of each item."""
-        self._named: dict[tuple[int, str], int] = {}
-        """The newest exposure of each item of a request."""
-        self._requests: set[int] = set()
-        """Requests that actions named."""
-        self._last_ts = NOTHING_REACHED
-        self._blind_ts = NOTHING_REACHED
-        """Newest time of an exposure that is not held."""
-        self._named_ts = NOTHING_REACHED
-        """Newest time of an exposure that an action may have named that is not held."""
 
-    @classmethod
-    def of(cls, found: Found, state: UserState, *, last: int, window_ms: int, names: dict[str, str]) -> "RecentEvents":
-        """What was read of a user whose newest records are read, too."""
-        recent = cls(last, window_ms, names)
-        fold = found.fold
-        heads, before = fold.heads[found.start :], fold.heads[: found.start]
-        events = fold.columns(heads, state.since)
-        body = body_of(events, state.since)
-        recent._items = [names.setdefault(item_id, item_id) for item_id in body.item_ids]
-        recent._times, recent._masks = array("q", body.ts_ms), array("q", body.actions)
-        recent._groups = array("q", body.groups)
-        recent._kafka_ms = body.kafka_ms
-        recent._fresh = {number: bits for number, bits in enumerate(body.new) if bits}
-        for number, action, value in zip(body.value_places, body.value_actions, body.values, strict=True):
-            recent._values.setdefault(number, {})[action] = value
-        requests = fold.entries.rows["request"]
-        recent._requests = set(requests[fold.action >= 0].tolist()) - {0}
-        for number in np.flatnonzero(events.shown).tolist():
-            recent._shown[body.item_ids[number]] = number
-            request = int(requests[heads[number]])
-            if request:
-                recent._named[request, body.item_ids[number]] = number
-        recent._last_ts = state.last_ts
-        recent._named_ts = found.reach
-        passed = fold.ts_ms[before[fold.action[before] < 0]]
-        recent._blind_ts = max([found.reach if found.exposures else NOTHING_REACHED, *passed[-1:].tolist()])
-        return recent
+@compiled
+def load(recent: Recent, saved: Int64s, at: int) -> None:
+    """Take in what `save` left at a place."""
+    head = recent.head
+    for place in range(HEAD):
+        head[place] = saved[at + place]
+    at += HEAD
+    for event in range(head[EVENTS]):
+        for field in range(EVENT):
+            recent.events[event, field] = saved[at]
+            at += 1
+    for place in range(head[KAFKA]):
+        recent.kafka_ms[place] = saved[at]
+        at += 1
+    for value in range(head[VALUES]):
+        for field in range(VALUE):
+            recent.values[value, field] = saved[at]
+            at += 1
+    for place in range(head[REQUESTS]):
+        recent.requests[place] = saved[at]
+        at += 1
 
-    def __len__(self) -> int:
-        """Events and requests that are held."""
-        return len(self._items) + len(self._requests)
 
-    def follow(self, change: Exposed | Acted, position: int, request: int) -> bool:
-        """Take in a record; `request` is the hash of the request it names, or 0."""
-        ts_ms = change.ts_ms
-        if ts_ms <= self._last_ts:
+@compiled
+def save(recent: Recent, out: Int64s, at: int) -> int:
+    """Leave it at a place; returns where it ends."""
+    head = recent.head
+    for place in range(HEAD):
+        out[at + place] = head[place]
+    at += HEAD
+    for event in range(head[EVENTS]):
+        for field in range(EVENT):
+            out[at] = recent.events[event, field]
+            at += 1
+    for place in range(head[KAFKA]):
+        out[at] = recent.kafka_ms[place]
+        at += 1
+    for value in range(head[VALUES]):
+        for field in range(VALUE):
+            out[at] = recent.values[value, field]
+            at += 1
+    for place in range(head[REQUESTS]):
+        out[at] = recent.requests[place]
+        at += 1
+    return at
+
+
+@compiled
+def act(
+    recent: Recent,
+    window_ms: int,
+    most_requests: int,
+    record: tuple[int, int, int, int],
+    item: int,
+    action: int,
+) -> int:
+    """Take in an action; `record` is its position, time, Kafka time, and the hash of the request it names, or 0.
+
+    Returns the event that it was counted for, or -1 where this cannot be told.
+    """
+    position, ts_ms, kafka_ms, request = record
+    head = recent.head
+    if ts_ms <= head[LAST_TS]:
+        return _NONE
+    head[LAST_TS] = ts_ms
+    event = _exposure_of(recent, window_ms, most_requests, item, ts_ms, request)
+    if event == _UNKNOWN:
+        return _NONE
+    recent.kafka_ms[head[KAFKA]] = kafka_ms
+    head[KAFKA] += 1
+    bit = 1 << (action + MASK_SHIFT)
+    if event == _NONE:
+        return _add(recent, ts_ms, position, 0, item, bit | NEW_ACTION)
+    flags = recent.events[event, FLAGS]
+    if not flags >> MASK_SHIFT:
+        flags |= NEW_ACTION
+    elif not flags & NEW_ACTION:
+        flags |= NEW_FURTHER_ACTION
+    recent.events[event, FLAGS] = flags | bit
+    return event
+
+
+@compiled
+def tell(recent: Recent, event: int, action: int, bits: int) -> None:
+    """Note the value of an action that was counted for an event."""
+    values, num = recent.values, recent.head[VALUES]
+    place = num
+    for each in range(num):
+        if values[each, 0] == event and values[each, 1] == action:
+            place = each
+    if place == num:
+        num += 1
+    # Of one event the newest stands last.
+    while place + 1 < num and values[place + 1, 0] <= event:
+        values[place] = values[place + 1]
+        place += 1
+    while place > 0 and values[place - 1, 0] > event:
+        values[place] = values[place - 1]
+        place -= 1
+    values[place, 0], values[place, 1], values[place, 2] = event, action, bits
+    recent.head[VALUES] = num
+
+
+@compiled
+def show(recent: Recent, record: tuple[int, int, int, int], items: Int64s) -> bool:
+    """Take in an impression of these items; `record` as above."""
+    position, ts_ms, kafka_ms, request = record
+    head = recent.head
+    if ts_ms <= head[LAST_TS]:
+        return False
+    head[LAST_TS] = ts_ms
+    if request:
+        if ts_ms <= head[NAMED_TS]:
             return False
-        self._last_ts = ts_ms
-        if isinstance(change, Acted):
-            return self._act(change, position, request)
-        return self._show(change, position, request)
-
-    def _act(self, change: Acted, position: int, request: int) -> bool:
-        number = _NONE
-        if request or self._shown or self._blind_ts != NOTHING_REACHED:
-            number = self._exposure_of(change.item_id, change.ts_ms, request)
-            if number == _UNKNOWN:
+        for place in range(head[REQUESTS]):
+            if recent.requests[place] == request:
                 return False
-        self._kafka_ms.append(change.kafka_ms)
-        bit = 1 << change.action
-        if number == _NONE:
-            number = self._add(change.item_id, change.ts_ms, bit, position, NEW_ACTION)
-        else:
-            self._join(number, bit)
-        value = change.value
-        if value is not None and value == value:
-            told = self._values.setdefault(number, {})
-            told.pop(change.action, None)  # of one event the newest stands last
-            told[change.action] = value
-        return True
+    first = head[EVENTS]
+    for item in items:
+        recent.kafka_ms[head[KAFKA]] = kafka_ms
+        head[KAFKA] += 1
+        is_new = True
+        for event in range(first, head[EVENTS]):
+            if recent.events[event, ITEM] == item:
+                is_new = False
+        if is_new:
+            _add(recent, ts_ms, position, request, item, SHOWN | NEW_EXPOSURE)
+    return True
 
-    def _join(self, number: int, bit: int) -> None:
-        """Count an action for an exposure."""
-        place = number - self._base
-        known = self._fresh.get(number, 0)
-        if not self._masks[place]:
-            self._fresh[number] = known | NEW_ACTION
-        elif not known & NEW_ACTION:
-            self._fresh[number] = known | NEW_FURTHER_ACTION
-        self._masks[place] |= bit
 
-    def _show(self, change: Exposed, position: int, request: int) -> bool:
-        if request and (change.ts_ms <= self._named_ts or request in self._requests):
-            return False
-        self._kafka_ms += [change.kafka_ms] * len(change.item_ids)
-        for item_id in dict.fromkeys(change.item_ids):
-            number = self._add(item_id, change.ts_ms, 0, position, NEW_EXPOSURE)
-            self._shown[item_id] = number
-            if request:
-                self._named[request, item_id] = number
-        return True
+@compiled
+def begin(recent: Recent, last: int, most: int) -> None:
+    """What comes from here on is new to the next sample; of `most` events or more the newest `last` stay."""
+    head, events = recent.head, recent.events
+    head[KAFKA] = 0
+    num = head[EVENTS]
+    for event in range(num):
+        events[event, FLAGS] &= ~FRESH
+    if num < most:
+        return
+    gone = num - last
+    for event in range(num):
+        if events[event, FLAGS] & SHOWN:
+            head[BLIND_TS] = events[gone - 1, TS]
+            break
+    for event in range(last):
+        events[event] = events[gone + event]
+    head[EVENTS] = last
+    kept = 0
+    for value in range(head[VALUES]):
+        if recent.values[value, 0] >= gone:
+            recent.values[kept] = recent.values[value]
+            recent.values[kept, 0] -= gone
+            kept += 1
+    head[VALUES] = kept
 
-    def _add(self, item_id: str, ts_ms: int, mask: int, position: int, new: int) -> int:
-        """Add an event; returns its number."""
-        number = self._base + len(self._items)
-        self._items.append(self._names.setdefault(item_id, item_id))
-        self._times.append(ts_ms)
-        self._masks.append(mask)
-        self._groups.append(position)
-        self._fresh[number] = new
-        return number
 
-    def begin(self) -> None:
-        """What comes from here on is new to the next sample."""
-        self._fresh = {}
-        self._kafka_ms = []
-        if len(self._items) >= 2 * self._last + SPARE_EVENTS:
-            self._shorten()
+@compiled
+def _add(recent: Recent, ts_ms: int, group: int, request: int, item: int, flags: int) -> int:
+    event = int(recent.head[EVENTS])
+    events = recent.events
+    events[event, TS] = ts_ms
+    events[event, GROUP] = group
+    events[event, REQUEST] = request
+    events[event, ITEM] = item
+    events[event, FLAGS] = flags
+    recent.head[EVENTS] = event + 1
+    return event
 
-    def sample(self) -> SampleBody:
-        """The body of the sample that is due now."""
-        start = max(0, len(self._items) - self._last)
-        base = self._base
-        if self._fresh:
-            start = min(start, min(self._fresh) - base)
-        new = [0] * (len(self._items) - start)
-        for number, bits in self._fresh.items():
-            new[number - base - start] = bits
-        places: list[int] = []
-        actions: list[int] = []
-        values: list[float] = []
-        if self._values:
-            first = base + start
-            for number in sorted(number for number in self._values if number >= first):
-                told = self._values[number]
-                places += [number - first] * len(told)
-                actions += told
-                values += told.values()
-        return SampleBody(
-            self._items[start:],
-            self._times[start:].tolist(),
-            self._masks[start:].tolist(),
-            self._groups[start:].tolist(),
-            new,
-            places,
-            actions,
-            values,
-            self._kafka_ms,
-        )
 
-    def _exposure_of(self, item_id: str, ts_ms: int, request: int) -> int:
-        """Number of the exposure that an action belongs to, or that there is none, or that this cannot be told."""
-        oldest = ts_ms - self._window_ms
-        number = None
-        if request:
-            if len(self._requests) >= MAX_REQUESTS:
-                return _UNKNOWN
-            self._requests.add(request)
-            number = self._named.get((request, item_id))
-            if number is None and self._blind_ts >= oldest:
-                return _UNKNOWN
-        if number is None or self._times[number - self._base] < oldest:
-            number = self._shown.get(item_id)
-        if number is None:
-            return _UNKNOWN if self._blind_ts >= oldest else _NONE
-        return number if self._times[number - self._base] >= oldest else _NONE
+@compiled
+def _exposure_of(recent: Recent, window_ms: int, most_requests: int, item: int, ts_ms: int, request: int) -> int:
+    """The exposure that an action belongs to, or that there is none, or that this cannot be told."""
+    head, events = recent.head, recent.events
+    oldest = ts_ms - window_ms
+    shown = named = _NONE
+    for event in range(head[EVENTS] - 1, -1, -1):
+        if events[event, ITEM] == item and events[event, FLAGS] & SHOWN:
+            if shown == _NONE:
+                shown = event
+            if not request:
+                break
+            if events[event, REQUEST] == request:
+                named = event
+                break
+    is_blind = head[BLIND_TS] >= oldest
+    if request:
+        if not _name(recent, request, most_requests) or (named == _NONE and is_blind):
+            return _UNKNOWN
+        if named != _NONE and events[named, TS] >= oldest:
+            return named
+    if shown == _NONE:
+        return _UNKNOWN if is_blind else _NONE
+    return shown if events[shown, TS] >= oldest else _NONE
 
-    def _shorten(self) -> None:
-        gone = len(self._items) - self._last
-        if self._shown:
-            self._blind_ts = self._times[gone - 1]
-        for column in (self._items, self._times, self._masks, self._groups):
-            del column[:gone]
-        self._base += gone
-        self._shown = {item_id: number for item_id, number in self._shown.items() if number >= self._base}
-        self._named = {exposure: number for exposure, number in self._named.items() if number >= self._base}
-        self._values = {number: told for number, told in self._values.items() if number >= self._base}
+
+@compiled
+def _name(recent: Recent, request: int, most: int) -> bool:
+    """Note that an action named a request; False where too many are."""
+    num = recent.head[REQUESTS]
+    if num >= most:
+        return False
+    for place in range(num):
+        if recent.requests[place] == request:
+            return True
+    recent.requests[num] = request
+    recent.head[REQUESTS] = num + 1
+    return True

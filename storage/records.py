@@ -38,3 +38,24 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def behind(self, offset: int) -> "Records":
+        """Those after an offset."""
+        first = int(np.searchsorted(self.offsets, offset, side="right"))
+        if first == 0:
+            return self
+        item = self.items[first]
+        return Records(
+            text=self.text,
+            offsets=self.offsets[first:],
+            ts_ms=self.ts_ms[first:],
+            kafka_ms=self.kafka_ms[first:],
+            users=self.users[first:],
+            actions=self.actions[first:],
+            values=self.values[first:],
+            events=self.events[first:],
+            requests=self.requests[first:],
+            items=self.items[first:] - item,
+            item_spans=self.item_spans[item:],
+            item_hashes=self.item_hashes[item:],
+        )

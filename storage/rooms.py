@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from storage.database import Database
 from storage.fragments import Fragments
 from storage.outbox import Outbox
-from storage.pending import Rules
 from storage.prepared import Prepared
 from storage.reading import Reading
+from storage.runs import Rules
 from storage.updates import Updates
 
 

@@ -1,15 +1,38 @@
-"""What a due sample says of its user's events, in columns."""
+"""What a due sample says of its user's events, in columns, and as the bytes that are sent."""
 
 import msgspec
+import numpy as np
 
+from storage.compiled import compiled
 from storage.folded import FoldedSequence
+from storage.msgpack_bytes import Bytes, put_array_head, put_float, put_number, put_text
+from storage.recent import (
+    EVENTS,
+    FLAGS,
+    FRESH,
+    GROUP,
+    ITEM,
+    KAFKA,
+    MASK_SHIFT,
+    NEW_ACTION,
+    NEW_EXPOSURE,
+    NEW_FURTHER_ACTION,
+    TS,
+    VALUES,
+    Recent,
+)
+from storage.records import Int64s
 
-NEW_EXPOSURE = 1
-"""Bit of an event: the exposure came since the user's previous sample."""
-NEW_ACTION = 2
-"""Bit of an event: its first action came since the user's previous sample."""
-NEW_FURTHER_ACTION = 4
-"""Bit of an event: a further action on one that had an action came since the user's previous sample."""
+__all__ = [
+    "NEW_ACTION",
+    "NEW_EXPOSURE",
+    "NEW_FURTHER_ACTION",
+    "SampleBody",
+    "body_of",
+    "decode_body",
+    "encode_body",
+    "put_body",
+]
 
 
 class SampleBody(msgspec.Struct, frozen=True, gc=False):
@@ -32,6 +55,18 @@ class SampleBody(msgspec.Struct, frozen=True, gc=False):
     """Kafka timestamps of the new rows in the order of the log, but those that the cap dropped."""
 
 
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(SampleBody)
+_MAP_HEAD = bytes([0x80 | len(SampleBody.__struct_fields__)])
+_NAMES = [_encoder.encode(name) for name in SampleBody.__struct_fields__]
+_NAME_BYTES = np.frombuffer(b"".join(_NAMES), np.uint8)
+_NAME_ENDS = np.cumsum([0, *map(len, _NAMES)])
+_EVENT_BYTES = 3 + 9 + 9 + 9 + 1
+"""Bytes of an event at most, but for its item's id: that one's head, time, mask, group, bits."""
+_VALUE_BYTES = 9 + 9 + 9
+_HEAD_BYTES = len(_NAME_BYTES) + 5 * len(_NAMES)
+
+
 def body_of(events: FoldedSequence, since: int) -> SampleBody:
     """The body of a sample of these events, of which what came after position `since` is new."""
     exposed = events.shown & (events.groups > since)
@@ -49,3 +84,93 @@ def body_of(events: FoldedSequence, since: int) -> SampleBody:
         events.values.tolist(),
         events.new_kafka_ms.tolist(),
     )
+
+
+def decode_body(entries: bytes) -> SampleBody:
+    """Read back what `encode_body` gave."""
+    return _decoder.decode(_MAP_HEAD + entries)
+
+
+def encode_body(body: SampleBody) -> bytes:
+    """The entries of a body as MessagePack, without the head of the map that they stand in."""
+    return _encoder.encode(body)[1:]
+
+
+@compiled
+def put_body(recent: Recent, last: int, names: Bytes, name_ends: Int64s, out: Bytes, at: int) -> int:
+    """Write what `encode_body` gives of the sample that is due now, with `last` events at least.
+
+    Returns where it ends, or -1 where there is too little room.
+    """
+    start = _first(recent, last)
+    if at + _max_bytes(recent, start, name_ends) > len(out):
+        return -1
+    events, end = recent.events, recent.head[EVENTS]
+    at = _put_column(out, at, 0, end - start)
+    for event in range(start, end):
+        item = events[event, ITEM]
+        at = put_text(out, at, names, name_ends[item], name_ends[item + 1])
+    at = _put_column(out, at, 1, end - start)
+    for event in range(start, end):
+        at = put_number(out, at, events[event, TS])
+    at = _put_column(out, at, 2, end - start)
+    for event in range(start, end):
+        at = put_number(out, at, events[event, FLAGS] >> MASK_SHIFT)
+    at = _put_column(out, at, 3, end - start)
+    for event in range(start, end):
+        at = put_number(out, at, events[event, GROUP])
+    at = _put_column(out, at, 4, end - start)
+    for event in range(start, end):
+        at = put_number(out, at, events[event, FLAGS] & FRESH)
+    at = _put_values(recent, start, out, at)
+    at = _put_column(out, at, 8, recent.head[KAFKA])
+    for place in range(recent.head[KAFKA]):
+        at = put_number(out, at, recent.kafka_ms[place])
+    return at
+
+
+@compiled
+def _put_values(recent: Recent, start: int, out: Bytes, at: int) -> int:
+    values, end = recent.values, recent.head[VALUES]
+    first = 0
+    while first < end and values[first, 0] < start:
+        first += 1
+    at = _put_column(out, at, 5, end - first)
+    for value in range(first, end):
+        at = put_number(out, at, values[value, 0] - start)
+    at = _put_column(out, at, 6, end - first)
+    for value in range(first, end):
+        at = put_number(out, at, values[value, 1])
+    at = _put_column(out, at, 7, end - first)
+    for value in range(first, end):
+        at = put_float(out, at, values[value, 2])
+    return at
+
+
+@compiled
+def _put_column(out: Bytes, at: int, column: int, length: int) -> int:
+    for place in range(_NAME_ENDS[column], _NAME_ENDS[column + 1]):
+        out[at] = _NAME_BYTES[place]
+        at += 1
+    return put_array_head(out, at, length)
+
+
+@compiled
+def _first(recent: Recent, last: int) -> int:
+    """The first event of the sample."""
+    end = recent.head[EVENTS]
+    start = max(0, end - last)
+    for event in range(start):
+        if recent.events[event, FLAGS] & FRESH:
+            return event
+    return int(start)
+
+
+@compiled
+def _max_bytes(recent: Recent, start: int, name_ends: Int64s) -> int:
+    num = recent.head[EVENTS] - start
+    num_bytes = _HEAD_BYTES + num * _EVENT_BYTES + recent.head[VALUES] * _VALUE_BYTES + recent.head[KAFKA] * 9
+    for event in range(start, recent.head[EVENTS]):
+        item = recent.events[event, ITEM]
+        num_bytes += name_ends[item + 1] - name_ends[item]
+    return int(num_bytes)

@@ -3,16 +3,17 @@
 import logging
 import re
 import shutil
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
-from storage.changes import Change, Feature
+from storage.arrivals import Arrivals
+from storage.changes import Acted, Change, Exposed, Feature, Refused, Ticked, Updated
 from storage.checkpoints import Checkpoints
 from storage.chunk import Chunk
+from storage.columns import NO_RECORDS, columns_of, merge
 from storage.database import Database, new_batch
 from storage.entries import unpack_position
 from storage.errors import LogHoleError, StateError
@@ -33,11 +34,12 @@ from storage.keys import (
     user_of,
 )
 from storage.outbox import Outbox, Outgoing
-from storage.pending import Rules
 from storage.prepared import Prepared
 from storage.reading import Reading, UserReader
+from storage.records import Int64s, Records
 from storage.rooms import Rooms
-from storage.sample_body import SampleBody, body_of
+from storage.runs import Rules
+from storage.sample_body import body_of, encode_body
 from storage.store_settings import StoreSettings
 from storage.updates import Updates
 from storage.user_run import Applied
@@ -167,10 +169,11 @@ class SequenceStore:
         """Bytes that the database takes, by RocksDB's name of the property."""
         return {name: self._db.figure(f"rocksdb.{name}") for name in SIZES}
 
-    def apply(self, start: int, last: int, changes: Sequence[Change]) -> Applied:
+    def apply(self, start: int, last: int, changes: Sequence[Change], records: Records = NO_RECORDS) -> Applied:
         """Apply the records that were read from offset `start` to offset `last`, both included.
 
-        `changes` are those of them that change anything, in order of offset; what was applied before is skipped.
+        `changes` are those of them that change anything, in order of offset, but for the impressions and actions that
+        stand in the columns of `records`; what was applied before is skipped.
         Raises `LogHoleError`, with nothing applied, if records before `start` are missing.
         """
         if start > self.applied + 1:
@@ -178,16 +181,18 @@ class SequenceStore:
                 f"offsets {self.applied + 1} to {start - 1} of partition {self.partition} are missing: "
                 f"the next chunk must start at {self.applied + 1} or before, got {start}"
             )
-        offsets = [change.offset for change in changes]
+        offsets = np.array([change.offset for change in changes], np.int64)
         _check_offsets(start, last, offsets)
-        fresh = changes[bisect_right(offsets, self.applied) :]
+        _check_offsets(start, last, np.sort(np.concatenate((offsets, records.offsets))))
+        fresh = changes[int(np.searchsorted(offsets, self.applied, side="right")) :]
+        fresh_records = records.behind(self.applied)
         try:
             with self._db.decoding():
-                applied = self._write(fresh, last) if last > self.applied else Applied()
+                applied = self._write(fresh, fresh_records, last) if last > self.applied else Applied()
         except BaseException:
             self._prepared.clear()  # it may be ahead of what is written
             raise
-        applied.skipped = len(changes) - len(fresh)
+        applied.skipped = len(changes) - len(fresh) + len(records) - len(fresh_records)
         return applied
 
     def read(
@@ -214,19 +219,19 @@ class SequenceStore:
         self._prepared.clear()
         self._prepared.last = last if self.settings.exposure_rate == 1 else 0
 
-    def read_samples(self, user_id: str, due: Sequence[tuple[int, int]], *, last: int) -> list[SampleBody]:
-        """The bodies of samples of one user, each by (position of the record that made it due, since).
+    def read_bodies(self, user_id: str, due: Sequence[tuple[int, int]], *, last: int) -> list[bytes]:
+        """The encoded bodies of samples of one user, each by (position of the record that made it due, since).
 
-        A body holds the newest `last` events as of that position, and all that are new.
+        A body holds the newest `last` events as of that position, and all that are new (`storage.sample_body`).
         """
-        found: list[SampleBody] = []
+        found: list[bytes] = []
         reader: UserReader | None = None
         with self._db.decoding():
             for until, since in due:
                 body = self._prepared.body(user_id, until) if last == self._prepared.last else None
                 if body is None:
                     reader = reader or self._reader(user_id)
-                    body = body_of(reader.read(until=until, last=last, since=since), since)
+                    body = encode_body(body_of(reader.read(until=until, last=last, since=since), since))
                 found.append(body)
         return found
 
@@ -272,12 +277,16 @@ class SequenceStore:
         value = self._db.get(user_key(user_id))
         return UserReader(self._reading, user_id, UserState() if value is None else decode_user(value))
 
-    def _write(self, changes: Sequence[Change], last: int) -> Applied:
-        chunk = Chunk(self._rooms, self.epoch, changes, self._log.watermark_ms)
-        chunk.suspects = self._event_ids.suspects(chunk.arrivals)
-        end_ms = chunk.timeline.end_ms
+    def _write(self, changes: Sequence[Change], records: Records, last: int) -> Applied:
+        rows = [change for change in changes if isinstance(change, Acted | Exposed)]
+        updates = [change for change in changes if isinstance(change, Updated)]
+        timed = [change for change in changes if isinstance(change, Updated | Ticked)]
+        refused = [change for change in changes if isinstance(change, Refused)]
+        arrivals = Arrivals(self.epoch, merge(records, columns_of(rows)), timed, self._log.watermark_ms)
+        chunk = Chunk(self._rooms, self.epoch, arrivals, updates, refused)
+        end_ms = arrivals.timeline.end_ms
         batch = new_batch()
-        chunk.work(batch, self._due_users(end_ms))
+        chunk.work(batch, self._event_ids.suspects(arrivals), self._due_users(end_ms))
         log = LogState(
             topic_id=self._log.topic_id,
             epoch=self.epoch,
@@ -289,7 +298,7 @@ class SequenceStore:
         batch.put(LOG, _encoder.encode(log))
         self._db.write(batch)
         self._log = log
-        self._event_ids.add(chunk.arrivals)
+        self._event_ids.add(arrivals)
         if self._event_ids.is_full:
             self._event_ids = EventIds(self._rooms.fragments.rows())
         for key, item in chunk.outgoing:
@@ -321,7 +330,9 @@ def _has_state(place: Path) -> bool:
     return False
 
 
-def _check_offsets(start: int, last: int, offsets: Sequence[int]) -> None:
-    for before, offset in pairwise([start - 1, *offsets, last + 1] if offsets else []):
-        if before >= offset:
-            raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")
+def _check_offsets(start: int, last: int, offsets: Int64s) -> None:
+    bounded = np.concatenate(([start - 1], offsets, [last + 1]))
+    falls = np.flatnonzero(np.diff(bounded) <= 0)
+    if len(offsets) and len(falls):
+        before, offset = bounded[falls[0] : falls[0] + 2].tolist()
+        raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")

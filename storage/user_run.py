@@ -1,21 +1,21 @@
-"""One user's records of a chunk, worked through one by one: duplicates, late ones, trims, samples, timers."""
+"""What a user's run through a chunk takes the database for: known event ids, trims, the newest events, writing."""
 
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from rocksdict import WriteBatch
 
 from storage.arrivals import Arrivals
-from storage.changes import Acted, Exposed
 from storage.entries import NO_ENTRIES, Entries, entries_from
 from storage.keys import MAX_POSITION
-from storage.pending import DueSample, trigger
 from storage.reading import View
-from storage.recent import RecentEvents
+from storage.recall import recall
 from storage.rooms import Rooms
-from storage.timeline import Timeline
+from storage.runs import AT_RECORD, BEGIN, CHECKED, CURSOR, HAS_RECENT, NUM_SAMPLES, POSITION, STAGE, USER, Made
+from storage.states import States
 from storage.trim import trim_entries
-from storage.user_state import UserState
 
 
 class Applied(msgspec.Struct, kw_only=True):
@@ -45,183 +45,117 @@ class Course:
 
     rooms: Rooms
     arrivals: Arrivals
-    timeline: Timeline
-    before: list[int]
-    """The watermark before each record."""
+    suspects: npt.NDArray[np.bool_]
+    """Whether each record has an id that may be kept already."""
+    states: States
+    made: Made
     batch: WriteBatch
     applied: Applied
-    samples: list[DueSample]
-    """Samples that became due."""
 
 
 class UserRun:
-    """Takes the records [start, end) of one user, one after the other.
+    """One user whose run has stopped; its records are `order[start:end]` of the arrivals."""
 
-    1. Before each record, the user's timer fires where the watermark had passed it.
-    2. A duplicate by event id changes nothing; one older than the floor of a full sequence is counted.
-    3. A sequence with too many rows is trimmed.
-    4. The record is pending: a sample is due by count, or a timer is set.
-
-    `known` are the event ids of which the user has a row, None where no record can have one of them; `oldest_pending`
-    is the position of the user's oldest sample that is still to be sent.
-    """
-
-    __slots__ = (
-        "_base",
-        "_course",
-        "_is_suspect",
-        "_known",
-        "_limit",
-        "_num_acted",
-        "_num_shown",
-        "_oldest_pending",
-        "_recent",
-        "_set_at",
-        "_taken",
-        "state",
-        "user_id",
-    )
-
-    def __init__(
-        self, course: Course, user_id: str, state: UserState, *, known: set[int] | None, oldest_pending: int | None
-    ) -> None:
-        self.user_id = user_id
-        self.state = state
+    def __init__(self, course: Course, user: int, user_id: str) -> None:
         self._course = course
-        self._is_suspect = known is not None
-        self._known = known or set()
-        self._oldest_pending = oldest_pending
-        self._recent = course.rooms.prepared.recent(user_id)
-        self._limit = course.rooms.rules.limit(state)
-        self._taken: list[int] = []
+        self._user = user
+        self._user_id = user_id
+        self._progress = course.made.progress[user]
         self._base: Entries | None = None
-        self._set_at = -1
-        self._num_acted = self._num_shown = 0
+        self._known: set[int] | None = None
+        self._noted = int(course.arrivals.groups.bounds[user])
+        """From which record on ids are not in `_known`."""
 
-    def run(self, start: int, end: int) -> None:
-        """Work through the records, write the rows, and count what was done."""
-        state, course, taken = self.state, self._course, self._taken
-        changes, positions, requests = course.arrivals.changes, course.arrivals.positions, course.arrivals.requests
-        before = course.before
-        for record in range(start, end):
-            change, position = changes[record], positions[record]
-            if 0 < state.timer_due <= before[record]:
-                self._fire_until(position - 1)
-            if (self._is_suspect or change.ts_ms < state.floor_ts) and not self._is_fresh(record):
-                continue
-            taken.append(record)
-            if self._recent is not None and not self._recent.follow(change, position, requests[record]):
-                self._recent = None
-            self._count(change, position)
-        if 0 < state.timer_due <= course.timeline.end_ms:
-            self._fire_until(MAX_POSITION)
-        self._write()
-        course.applied.acted += self._num_acted
-        course.applied.exposed += self._num_shown
-        if self._recent is not None:
-            course.rooms.prepared.keep(self.user_id, self._recent)
-
-    def _is_fresh(self, record: int) -> bool:
-        applied, arrivals = self._course.applied, self._course.arrivals
-        event = arrivals.events[record]
-        if event and event in self._known:
-            applied.duplicates += 1
-            return False
-        if arrivals.changes[record].ts_ms < self.state.floor_ts:
-            applied.too_late += 1
-            return False
-        self._known.add(event)
-        return True
-
-    def _count(self, change: Exposed | Acted, position: int) -> None:
-        """Count a record among the rows and as pending."""
-        state, rules, ts_ms = self.state, self._course.rooms.rules, change.ts_ms
-        num = 1 if isinstance(change, Acted) else len(change.item_ids)
-        state.num_rows += num
-        if state.num_rows >= self._limit:
-            self._trim(position)
-        if not (state.num_actions or state.num_exposures):
-            state.first_ts = ts_ms
-        if ts_ms > state.last_ts:
-            state.last_ts = ts_ms
-        if change.action >= 0:
-            state.num_actions += 1
-            self._num_acted += 1
+    def check(self) -> None:
+        """Pass over the next record if its event id is one of a row that the user has; else have it taken."""
+        course, progress = self._course, self._progress
+        record = course.arrivals.groups.order[progress[CURSOR]]
+        if int(course.arrivals.records.events[record]) in self._note(int(progress[CURSOR])):
+            course.applied.duplicates += 1
+            progress[CURSOR] += 1
+            progress[STAGE] = AT_RECORD
         else:
-            state.num_exposures += num
-            self._num_shown += num
-        if state.num_actions >= rules.sample_every or state.num_exposures >= rules.sample_exposures:
-            self._trigger(position, 0)
-        elif not state.timer_due:
-            state.timer_due = rules.due(state.first_ts, state.last_ts)
-            self._set_at = position
+            progress[STAGE] = CHECKED
 
-    def _fire_until(self, position: int) -> None:
-        """Fire the user's timer at the records up to a position."""
-        state, timeline, rules = self.state, self._course.timeline, self._course.rooms.rules
-        while state.timer_due:
-            at = timeline.fires_at(state.timer_due, self._set_at)
-            if at is None or at > position:
-                return
-            due_ms, state.timer_due = state.timer_due, 0
-            if state.num_pending:
-                due = rules.due(state.first_ts, state.last_ts)
-                if due <= timeline.watermark_at(at):
-                    self._trigger(at, due_ms)
-                else:
-                    state.timer_due = due
-                    self._set_at = at
-
-    def _trigger(self, position: int, due_ms: int) -> None:
-        prepared = self._course.rooms.prepared
-        if prepared.has_room and self._recent is None:
-            self._recent = self._read_recent()
-        if self._recent is not None:
-            if prepared.has_room:
-                prepared.add(self.user_id, position, self._recent.sample())
-            self._recent.begin()
-        self._course.samples.append(trigger(self.user_id, self.state, position, due_ms))
-        if self._oldest_pending is None:
-            self._oldest_pending = position
-
-    def _read_recent(self) -> RecentEvents:
-        reading, prepared = self._course.rooms.reading, self._course.rooms.prepared
-        arrivals = self._course.arrivals
-        if self._base is not None:
-            view = View.whole(Entries.join([self._base, arrivals.entries(self._taken)]))
-        else:
-            view = reading.view(self.user_id, self.state, self.state.generation)
-            view.add(arrivals.value(self._taken))
-        found = reading.read_back(view, until=MAX_POSITION, last=prepared.last, since=self.state.since)
-        return RecentEvents.of(found, self.state, last=prepared.last, window_ms=reading.window_ms, names=prepared.names)
-
-    def _trim(self, position: int) -> None:
-        course, state = self._course, self.state
+    def trim(self) -> None:
+        """Trim the rows up to the record that was taken last, and begin a new generation with what is left."""
+        course, user_id = self._course, self._user_id
+        known = self._note(int(self._progress[CURSOR]) + 1) if self._is_suspect() else set()
+        state = course.states.get(self._user)
+        oldest_pending = self.oldest_pending()
         sealed = NO_ENTRIES
         if self._base is None:
-            sealed = course.rooms.reading.in_blocks(self.user_id, state)
-            self._base = entries_from(course.rooms.fragments.take_tail(course.batch, self.user_id, state))
-        unsealed = Entries.join([self._base, course.arrivals.entries(self._taken)])
+            sealed = course.rooms.reading.in_blocks(user_id, state)
+            self._base = entries_from(course.rooms.fragments.take_tail(course.batch, user_id, state))
+        unsealed = self._unsealed()
         trimmed = trim_entries(course.rooms.reading.fold(Entries.join([sealed, unsealed])), course.rooms.rules.cap)
-        if self._oldest_pending is not None:
-            course.rooms.fragments.seal(course.batch, self.user_id, state, unsealed)
-        course.rooms.fragments.begin_generation(course.batch, self.user_id, state, position, self._oldest_pending)
+        if oldest_pending is not None:
+            course.rooms.fragments.seal(course.batch, user_id, state, unsealed)
+        position = course.arrivals.position(int(self._progress[CURSOR]))
+        course.rooms.fragments.begin_generation(course.batch, user_id, state, position, oldest_pending)
         course.applied.trimmed += state.num_rows - len(trimmed.entries)
-        self._base, self._recent = trimmed.entries, None
-        self._taken.clear()
-        self._known -= trimmed.dropped
+        self._base = trimmed.entries
+        known -= trimmed.dropped
         state.num_rows = state.num_survivors = len(trimmed.entries)
         if trimmed.floor_ts is not None:
             state.floor_ts = trimmed.floor_ts
-        self._limit = course.rooms.rules.limit(state)
+        course.states.put(self._user, state)
+        self._progress[HAS_RECENT] = False
+        self._progress[BEGIN] = self._progress[CURSOR] + 1
 
-    def _write(self) -> None:
-        course, state, taken = self._course, self.state, self._taken
+    def read(self) -> bytes:
+        """The user's newest events as of the record that was taken last."""
+        course, state = self._course, self._course.states.get(self._user)
+        reading, prepared = course.rooms.reading, course.rooms.prepared
         if self._base is not None:
-            entries = Entries.join([self._base, course.arrivals.entries(taken)])
-            course.rooms.fragments.seal(course.batch, self.user_id, state, entries)
-        elif taken:
-            if state.old:
-                course.rooms.fragments.drop_old(course.batch, self.user_id, state, self._oldest_pending)
-            position = course.arrivals.positions[taken[0]]
-            course.rooms.fragments.append(course.batch, self.user_id, state, position, course.arrivals.value(taken))
+            view = View.whole(self._unsealed())
+        else:
+            view = reading.view(self._user_id, state, state.generation)
+            view.add(self._new().to_bytes())
+        found = reading.read_back(view, until=MAX_POSITION, last=prepared.last, since=state.since)
+        return recall(found, prepared.names, since=state.since, last_ts=state.last_ts)
+
+    def write(self) -> None:
+        """Write the rows of a user who was trimmed."""
+        if self._base is not None:
+            course, state = self._course, self._course.states.get(self._user)
+            course.rooms.fragments.seal(course.batch, self._user_id, state, self._unsealed())
+            course.states.put(self._user, state)
+            self._progress[BEGIN] = self._end()
+
+    def _end(self) -> int:
+        return int(self._course.arrivals.groups.bounds[self._user + 1])
+
+    def _new(self) -> Entries:
+        """The rows since the last trim, or since the chunk began."""
+        progress = self._progress
+        return self._course.arrivals.entries(int(progress[BEGIN]), min(int(progress[CURSOR]) + 1, self._end()))
+
+    def _unsealed(self) -> Entries:
+        assert self._base is not None
+        return Entries.join([self._base, self._new()])
+
+    def _is_suspect(self) -> bool:
+        """Whether an id of the user's records may be known."""
+        start, end = self._course.arrivals.groups.bounds[self._user : self._user + 2]
+        return bool(self._course.suspects[self._course.arrivals.groups.order[start:end]].any())
+
+    def _note(self, end: int) -> set[int]:
+        """Hashes of the event ids of which the user has a row, those of the chunk's records before `end` among them."""
+        course = self._course
+        if self._known is None:
+            self._known = course.rooms.reading.event_ids(self._user_id, course.states.get(self._user))
+        records = course.arrivals.groups.order[self._noted : end]
+        self._known.update(course.arrivals.records.events[records[course.arrivals.taken[records]]].tolist())
+        self._noted = end
+        return self._known
+
+    def oldest_pending(self) -> int | None:
+        """Position of the user's oldest sample that is still to be sent."""
+        stored = self._course.rooms.outbox.oldest_pending(self._user_id)
+        if stored is not None:
+            return stored
+        made = self._course.made
+        samples = made.samples[: made.counts[NUM_SAMPLES]]
+        mine = np.flatnonzero(samples[:, USER] == self._user)
+        return int(samples[mine[0], POSITION]) if len(mine) else None

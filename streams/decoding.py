@@ -1,11 +1,26 @@
-"""What the records of a chunk ask the store to do."""
+"""What the records of a chunk ask the store to do: plain events in columns, the others one by one."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from storage.changes import Acted, Change, Exposed, Ticked, Updated
+from storage.records import Records
 from streams.dead_letters import refuse
 from streams.events import Action, Impression, InvalidEventError, Tick, UserUpdate, decode_event
+from streams.parsing import EventParser
+
+
+class ChunkDecoder:
+    """Turns the records of a chunk into columns, and those that these cannot hold into changes."""
+
+    def __init__(self, actions: Sequence[str]) -> None:
+        self._parser = EventParser(actions)
+        self._decoder = ChangeDecoder(actions)
+
+    def decode(self, records: Sequence[Any]) -> tuple[list[Change], Records]:
+        """Changes and columns of Kafka records, both in their order; each record is in one of them."""
+        columns, others = self._parser.parse(records)
+        return self._decoder.decode(others), columns
 
 
 class ChangeDecoder:

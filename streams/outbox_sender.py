@@ -31,7 +31,6 @@ from storage.sequence_store import SequenceStore
 from streams.dead_letters import source_headers
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
-from streams.samples import Sample, encode_sample
 from streams.sampling import build_samples
 from streams.topics import TopicSettings
 from streams.worker_metrics import WorkerMetrics
@@ -125,12 +124,12 @@ class OutboxSender:
         self._count(filled)
         return len(filled)
 
-    async def _samples(self, items: Sequence[tuple[OutboxKey, Outgoing]]) -> dict[OutboxKey, Sample]:
+    async def _samples(self, items: Sequence[tuple[OutboxKey, Outgoing]]) -> dict[OutboxKey, bytes]:
         by_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
         for key, item in items:
             if isinstance(item, SampleRef):
                 by_user.setdefault(item.user_id, []).append((key, item))
-        samples: dict[OutboxKey, Sample] = {}
+        samples: dict[OutboxKey, bytes] = {}
         started = time.monotonic()
         for due in by_user.values():
             built = build_samples(self._store, due, self._sample_events)
@@ -144,7 +143,7 @@ class OutboxSender:
         self,
         batches: Mapping[str, Any],
         items: Sequence[tuple[OutboxKey, Outgoing]],
-        samples: Mapping[OutboxKey, Sample],
+        samples: Mapping[OutboxKey, bytes],
     ) -> list[tuple[OutboxKey, Outgoing]]:
         filled = []
         for key, item in items:
@@ -153,7 +152,7 @@ class OutboxSender:
                 taken = batch.append(
                     timestamp=None,
                     key=item.user_id.encode(),
-                    value=encode_sample(samples[key]),
+                    value=samples[key],
                     headers=[("id", self._sample_id(key))],
                 )
             else:

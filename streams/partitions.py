@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from storage.changes import Change
+from storage.columns import NO_RECORDS
 from storage.errors import HeadwaterError, LogHoleError, SetupError, StateError
+from storage.records import Records
 from storage.sequence_store import SequenceStore
 from storage.shipping import CheckpointShipping
 from storage.store_settings import StoreSettings
@@ -141,12 +143,12 @@ class Partitions:
         # Step 4.
         return {number: self._position(number, bound) for number, bound in bounds.items() if number in self._held}
 
-    def apply(self, chunk: Chunk, changes: list[Change]) -> Applied | None:
-        """Apply a chunk; None where its partition is no longer held. Raises `LogHoleError`."""
+    def apply(self, chunk: Chunk, changes: list[Change], columns: Records = NO_RECORDS) -> Applied | None:
+        """Apply what a chunk was decoded to; None where its partition is no longer held. Raises `LogHoleError`."""
         held = self._held.get(chunk.partition)
         if held is None:
             return None
-        applied = held.store.apply(chunk.start, chunk.last, changes)
+        applied = held.store.apply(chunk.start, chunk.last, changes, columns)
         held.sender.wake()
         return applied
 

@@ -1,7 +1,7 @@
 """A training sample: one user's sequence as of a trigger, and which of its events are to be learned."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,11 +60,18 @@ class Sample(SampleBody, frozen=True, kw_only=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Sample)
+_SAMPLE_HEAD = b"\xde" + len(Sample.__struct_fields__).to_bytes(2, "big")
+"""What a map of so many entries begins with."""
 
 
 def encode_sample(sample: Sample) -> bytes:
     """The sample as MessagePack."""
     return _encoder.encode(sample)
+
+
+def join_sample(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    """What `encode_sample` gives of an encoded body and the other fields, but for `v`, in their order."""
+    return _SAMPLE_HEAD + body + _encoder.encode({"v": SAMPLE_VERSION, **fields})[1:]
 
 
 def decode_sample(value: bytes | None) -> Sample:

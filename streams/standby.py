@@ -28,7 +28,7 @@ from storage.errors import HeadwaterError, LogHoleError, SetupError
 from storage.store_settings import StoreSettings
 from streams.arrivals import Arrivals, OutboxPruner
 from streams.chunks import FETCH_WAIT_MS, Bounds, Chunk
-from streams.decoding import ChangeDecoder
+from streams.decoding import ChunkDecoder
 from streams.faults import Ending, exit_now
 from streams.group_watch import GroupWatch
 from streams.kafka_clients import client_options
@@ -67,7 +67,7 @@ class Standby:
             new_sender=lambda opened: OutboxPruner(opened, self._arrivals),
             ending=self.ending,
         )
-        self._decoder = ChangeDecoder(store.actions)
+        self._decoder = ChunkDecoder(store.actions)
         self._next: dict[int, int] = {}
         self._refused: set[int] = set()
         self._placed = -math.inf
@@ -166,7 +166,7 @@ class Standby:
                 continue
             chunk = Chunk(partition=tp.partition, start=start, last=records[-1].offset, records=records)
             try:
-                self.partitions.apply(chunk, self._decoder.decode(records))
+                self.partitions.apply(chunk, *self._decoder.decode(records))
             except LogHoleError as hole:
                 logger.warning("%s; reading them again", hole)
                 self._next.pop(tp.partition)

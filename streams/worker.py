@@ -27,7 +27,7 @@ from storage.store_settings import StoreSettings
 from storage.user_run import Applied
 from streams.chunk_app import Membership, chunk_app, chunk_consumer, end_on_signals, run_app
 from streams.chunks import Chunk, ChunkConsumer
-from streams.decoding import ChangeDecoder
+from streams.decoding import ChunkDecoder
 from streams.faults import Ending, exit_now
 from streams.garbage import collect_rarely, give_back_memory
 from streams.kafka_settings import KafkaSettings
@@ -41,6 +41,7 @@ from streams.static_member import StaticMember
 from streams.ticks import Ticker
 from streams.topics import TopicSettings, describe_topic
 from streams.views import Views
+from streams.warm_up import warm_up
 from streams.watchdog import Watchdog
 from streams.worker_metrics import WorkerMetrics
 from streams.worker_settings import WorkerSettings
@@ -64,6 +65,7 @@ def run_worker(kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings
     of other settings, records that expired unread. Ends the process with status 70 where nothing else is left.
     """
     _check_setup(kafka, topics, worker)
+    warm_up(store.actions)
     give_back_memory()
     collect_rarely()
     return asyncio.run(_run(kafka, topics, store, worker))
@@ -90,7 +92,7 @@ class Worker:
         )
         self._member = StaticMember(kafka, worker.instance_id)
         self._holds_back = False
-        self._decoder = ChangeDecoder(store.actions)
+        self._decoder = ChunkDecoder(store.actions)
         self._producer: AIOKafkaProducer = outbox_producer(kafka)
         self.app = self._new_app(store)
 
@@ -104,11 +106,11 @@ class Worker:
         """Apply one chunk to its partition's store; a hole before it has it read again."""
         started = time.perf_counter()
         # Step 1.
-        changes = self._decoder.decode(chunk.records)
+        changes, columns = self._decoder.decode(chunk.records)
         first_new = self.partitions.next_offset(chunk.partition)
         try:
             # Steps 2 and 3.
-            applied = self.partitions.apply(chunk, changes)
+            applied = self.partitions.apply(chunk, changes, columns)
         except LogHoleError as hole:
             place = {"partition": chunk.partition, "offset": chunk.start}
             logger.warning("%s; reading them again", hole, extra=place)

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from streams.warm_up import warm_up
 from tests.brokers import BROKERS, Broker, new_broker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_code() -> None:
+    """Made once and before the clock of any test runs; worker processes of tests find it."""
+    warm_up(["click"])
 
 
 @pytest.fixture(scope="session")

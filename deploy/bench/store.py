@@ -21,9 +21,8 @@ from deploy.bench.streams import CAP, CONTEXT, own_store
 from storage.changes import SampleRef
 from storage.keys import OutboxKey
 from storage.sequence_store import SequenceStore
-from streams.decoding import ChangeDecoder
+from streams.decoding import ChunkDecoder
 from streams.garbage import collect_rarely
-from streams.samples import encode_sample
 from streams.sampling import build_samples
 
 OUTBOX_ITEMS = 128
@@ -76,7 +75,7 @@ class FilledStore:
     def __init__(self, folder: Path, seed: int) -> None:
         self.settings = own_store("whole", folder)
         self.store = SequenceStore.open(self.settings, topic="events", partition=0, num_partitions=1, topic_id="bench")
-        self._decoder = ChangeDecoder(ACTIONS)
+        self._decoder = ChunkDecoder(ACTIONS)
         self._drawn = np.random.default_rng(seed)
 
     def shuffled(self, lengths: Numbers) -> Numbers:
@@ -97,7 +96,7 @@ class FilledStore:
         seconds = cpu = 0.0
         for records in self._chunks(users):
             started, cpu_started = time.perf_counter(), time.process_time()
-            self.store.apply(records[0].offset, records[-1].offset, self._decoder.decode(records))
+            self.store.apply(records[0].offset, records[-1].offset, *self._decoder.decode(records))
             self._send(samples)
             seconds += time.perf_counter() - started
             cpu += time.process_time() - cpu_started
@@ -123,8 +122,7 @@ class FilledStore:
                 assert isinstance(item, SampleRef)
                 by_user.setdefault(item.user_id, []).append((key, item))
             for due in by_user.values() if build else ():
-                for sample in build_samples(self.store, due, CONTEXT):
-                    encode_sample(sample)
+                build_samples(self.store, due, CONTEXT)
             self.store.acknowledge([key for key, _ in items])
 
 

@@ -1,6 +1,11 @@
 """Records of one user, told in one line each."""
 
+from collections.abc import Sequence
+
+from storage.arrivals import Arrivals
 from storage.changes import Acted, Exposed, Refused
+from storage.columns import columns_of
+from storage.entries import Entries
 
 
 def exposed(
@@ -37,3 +42,15 @@ def refused(offset: int) -> Refused:
     return Refused(
         offset=offset, kafka_ms=1, cause="wrong_type", message="?", key=b"\0", head=b"{}", size=2, sha256="0"
     )
+
+
+def arrived(changes: Sequence[Exposed | Acted], epoch: int = 0) -> Arrivals:
+    """Records of a chunk, all of them taken."""
+    arrivals = Arrivals(epoch, columns_of(changes))
+    arrivals.taken[:] = True
+    return arrivals
+
+
+def rows_of(*changes: Exposed | Acted, epoch: int = 0) -> Entries:
+    """The rows of one user's records."""
+    return arrived(changes, epoch).entries(0, len(changes))

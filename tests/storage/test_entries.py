@@ -3,10 +3,9 @@ import random
 import numpy as np
 import pytest
 
-from storage.arrivals import Arrivals
 from storage.changes import Acted, Exposed
 from storage.entries import NO_ENTRIES, Entries, entries_from, num_rows, pack_position, unpack_position
-from tests.storage.records import acted, exposed
+from tests.storage.records import acted, arrived, exposed, rows_of
 
 FRAGMENT = (
     "03000000"
@@ -19,10 +18,6 @@ FRAGMENT = (
     "61f09f988078"
 )
 """The number of rows; of each position, times, event id, item, request, value, place, action, size; the items."""
-
-
-def rows_of(*changes: Exposed | Acted, epoch: int = 0) -> Entries:
-    return Arrivals(epoch, changes).entries(range(len(changes)))
 
 
 def golden_rows() -> Entries:
@@ -113,11 +108,14 @@ def test_records_of_a_chunk_are_brought_together_by_user_in_the_order_of_the_log
         exposed(3, "d", "e", user_id="ada"),
         acted(4, "f", user_id="bob"),
     ]
-    arrivals = Arrivals(1, changes)
-    assert (arrivals.user_ids, arrivals.bounds, len(arrivals)) == (["ada", "bob"], [(0, 2), (2, 4)], 4)
-    assert (arrivals.has_user("ada"), arrivals.has_user("eve")) == (True, False)
-    assert arrivals.positions == [pack_position(1, offset) for offset in (1, 3, 2, 4)]
-    assert arrivals.places == [0, 2, 1, 3]
-    assert [arrivals.entries(range(start, end)).items for start, end in arrivals.bounds] == [b"ade", b"bcf"]
-    assert [arrivals.entries(records).items for records in ([], [1], [1, 2], [0, 3])] == [b"", b"de", b"debc", b"af"]
-    assert len(Arrivals(0, [])) == 0
+    arrivals = arrived(changes, epoch=1)
+    groups = arrivals.groups
+    assert (groups.user_ids, groups.bounds.tolist(), len(arrivals)) == (["ada", "bob"], [0, 2, 4], 4)
+    assert groups.order.tolist() == [0, 2, 1, 3]
+    assert [arrivals.position(place) for place in range(4)] == [pack_position(1, offset) for offset in (1, 3, 2, 4)]
+    values, firsts = arrivals.values(np.array([0, 2, 4]), np.array([2, 4, 4]))
+    assert [entries_from([value]).items for value in values[:2]] == [b"ade", b"bcf"]
+    assert (values[2], firsts) == (b"", [pack_position(1, 1), pack_position(1, 2), -1])
+    arrivals.taken[2] = False
+    assert [arrivals.entries(*cut).items for cut in ((0, 0), (1, 2), (0, 2), (1, 3))] == [b"", b"", b"a", b"bc"]
+    assert len(arrived([])) == 0

@@ -1,11 +1,10 @@
 import pytest
 
-from storage.arrivals import Arrivals
 from storage.changes import Acted, Change, Exposed
 from storage.event_ids import IDS_PER_WORD, EventIds
 from storage.user_run import Applied
 from tests.storage.plain import StoreFactory
-from tests.storage.records import acted, exposed
+from tests.storage.records import acted, arrived, exposed, rows_of
 
 
 def clicks(start: int, end: int, user_id: str = "ada") -> list[Acted]:
@@ -17,32 +16,32 @@ def test_an_id_that_was_added_is_always_suspected(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("storage.event_ids.FIRST_WORDS", 64)
     event_ids = EventIds([])
     for start in range(0, 300, 10):
-        arrivals = Arrivals(0, clicks(start, start + 10))
+        arrivals = arrived(clicks(start, start + 10))
         event_ids.add(arrivals)
-        assert event_ids.suspects(arrivals) == {"ada"}
-    assert all(event_ids.suspects(Arrivals(0, clicks(place, place + 1))) for place in range(300))
+        assert event_ids.suspects(arrivals).all()
+    assert all(event_ids.suspects(arrived(clicks(place, place + 1))).all() for place in range(300))
 
 
 def test_nearly_no_new_id_is_suspected_until_it_is_full() -> None:
     """A suspect costs a read of the user's rows."""
     event_ids = EventIds([])
     num = IDS_PER_WORD * (1 << 14)
-    event_ids.add(Arrivals(0, clicks(0, num)))
+    event_ids.add(arrived(clicks(0, num)))
     assert not event_ids.is_full
-    users = Arrivals(0, [acted(0, user_id=f"user{each}", event_id="new") for each in range(4_000)])
-    assert len(event_ids.suspects(users)) < 40
-    event_ids.add(Arrivals(0, clicks(num, num + 1)))
+    users = arrived([acted(0, user_id=f"user{each}", event_id="new") for each in range(4_000)])
+    assert event_ids.suspects(users).sum() < 40
+    event_ids.add(arrived(clicks(num, num + 1)))
     assert event_ids.is_full
 
 
 def test_it_is_made_from_stored_rows_and_has_room_for_as_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that is full again at once would be made again with every chunk."""
     monkeypatch.setattr("storage.event_ids.FIRST_WORDS", 4)
-    stored = Arrivals(0, clicks(0, 100))
-    event_ids = EventIds([("ada", stored.entries(range(100))), ("bob", Arrivals(0, [acted(0)]).entries([0]))])
-    assert event_ids.suspects(stored) == {"ada"}
+    stored = arrived(clicks(0, 100))
+    event_ids = EventIds([("ada", stored.entries(0, 100)), ("bob", rows_of(acted(0)))])
+    assert event_ids.suspects(stored).all()
     assert not event_ids.is_full
-    event_ids.add(Arrivals(0, clicks(100, 201)))
+    event_ids.add(arrived(clicks(100, 201)))
     assert event_ids.is_full
 
 
@@ -52,10 +51,10 @@ def test_an_id_twice_in_one_chunk_is_suspected_and_records_without_one_never_are
     none: list[Exposed | Acted] = [acted(offset, user_id="none") for offset in range(3)]
     once: list[Exposed | Acted] = [acted(3, user_id="once", event_id="e"), acted(4, user_id="other", event_id="e")]
     twice: list[Exposed | Acted] = [acted(5, user_id="twice", event_id="e"), exposed(6, user_id="twice", event_id="e")]
-    assert event_ids.suspects(Arrivals(0, [*none, *once, *twice])) == {"twice"}
-    assert event_ids.suspects(Arrivals(0, [])) == set()
-    event_ids.add(Arrivals(0, none))
-    assert event_ids.suspects(Arrivals(0, none)) == set()
+    assert event_ids.suspects(arrived([*none, *once, *twice])).tolist() == [False] * 5 + [True] * 2
+    assert not len(event_ids.suspects(arrived([])))
+    event_ids.add(arrived(none))
+    assert not event_ids.suspects(arrived(none)).any()
 
 
 @pytest.mark.parametrize("cut", [[(0, 5)], [(0, 1), (2, 3), (4, 5)], [(each, each) for each in range(6)]])

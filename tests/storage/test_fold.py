@@ -3,18 +3,17 @@ import random
 import numpy as np
 import pytest
 
-from storage.arrivals import Arrivals
 from storage.changes import Acted, Exposed
 from storage.entries import NO_ENTRIES
 from storage.fold import Fold, fold_entries
 from tests.storage.plain import PlainRow, PlainRules, make_changes, plain_fold, summaries
-from tests.storage.records import acted, exposed
+from tests.storage.records import acted, exposed, rows_of
 
 Events = list[tuple[str, int, int, int]]
 
 
 def fold(*changes: Exposed | Acted, window_ms: int = 100, rate: float = 1.0) -> Fold:
-    return fold_entries(Arrivals(0, changes).entries(range(len(changes))), window_ms=window_ms, exposure_rate=rate)
+    return fold_entries(rows_of(*changes), window_ms=window_ms, exposure_rate=rate)
 
 
 def events_of(*changes: Exposed | Acted, window_ms: int = 100, rate: float = 1.0) -> Events:

@@ -1,33 +1,37 @@
 import pytest
 
-from storage.changes import SampleRef, Ticked
-from storage.pending import DueSample, Rules
-from storage.store_settings import StoreSettings
-from storage.user_state import UserState
+from storage.changes import Change, SampleRef, Ticked
+from storage.pending import DueSample
 from tests.storage.plain import StoreFactory
 from tests.storage.records import acted, exposed
 
 
-def rules(*, every: int = 2, exposures: int = 4, delay: float = 0.0, gap: float = 0.0) -> Rules:
-    settings = StoreSettings(
-        cap=50, sample_every=every, sample_exposures=exposures, label_delay_seconds=delay, session_gap_seconds=gap
-    )
-    return Rules.of(settings)
-
-
 @pytest.mark.parametrize(
     ("delay", "gap", "due"),
-    [(0.0, 0.0, 0), (0.05, 0.0, 150), (0.0, 0.01, 210), (0.05, 0.01, 150), (0.2, 0.01, 210)],
+    [(0.0, 0.0, None), (0.05, 0.0, 150), (0.0, 0.01, 210), (0.05, 0.01, 150), (0.2, 0.01, 210)],
 )
-def test_a_timer_is_due_at_the_delay_of_the_first_or_the_gap_after_the_last(delay: float, gap: float, due: int) -> None:
+def test_a_timer_is_due_at_the_delay_of_the_first_or_the_gap_after_the_last(
+    store_factory: StoreFactory, delay: float, gap: float, due: int | None
+) -> None:
     """A sample that waits for the later of both waits for ever while the user goes on."""
-    assert rules(delay=delay, gap=gap).due(100, 200) == due
+    store = store_factory(sample_every=9, label_delay_seconds=delay, session_gap_seconds=gap)
+    store.apply(0, 1, [acted(0, ts_ms=100), acted(1, ts_ms=200)])
+    if due is None:
+        assert store.num_timers == 0
+        return
+    store.apply(2, 2, [Ticked(2, max(200, due - 1))])
+    assert store.outbox_size == (due <= 200)
+    store.apply(3, 3, [Ticked(3, max(200, due))])
+    assert store.outbox_size == 1
 
 
-def test_a_sequence_may_grow_to_twice_what_the_last_trim_left() -> None:
+def test_a_sequence_may_grow_to_twice_what_the_last_trim_left(store_factory: StoreFactory) -> None:
     """Rows of few events with many actions would otherwise be trimmed with every record."""
-    assert rules().limit(UserState(num_survivors=50)) == 100
-    assert rules().limit(UserState(num_survivors=90)) == 180
+    store = store_factory(cap=8, attribution_seconds=1_000.0)
+    changes: list[Change] = [exposed(each, f"i{each}", ts_ms=each) for each in range(5)]
+    changes += [acted(5 + each, f"i{each % 5}", ts_ms=5 + each, action=each // 5) for each in range(15)]
+    trimmed = [store.apply(change.offset, change.offset, [change]).trimmed for change in changes]
+    assert [each for each, num in enumerate(trimmed) if num or each == 15] == [15]
 
 
 def test_a_sample_is_due_by_actions_or_by_exposures_and_counts_all_rows(store_factory: StoreFactory) -> None:
@@ -60,11 +64,11 @@ def test_samples_of_one_record_stand_by_reason_time_and_user() -> None:
     """The rank is part of a sample's id."""
     ranked = sorted(
         [
-            DueSample(3, 9, SampleRef(user_id="b", since=-1, num_records=1)),
-            DueSample(3, 9, SampleRef(user_id="a", since=-1, num_records=1)),
-            DueSample(3, 8, SampleRef(user_id="é", since=-1, num_records=1)),
-            DueSample(3, 0, SampleRef(user_id="z", since=-1, num_records=1)),
-            DueSample(2, 99, SampleRef(user_id="y", since=-1, num_records=1)),
+            DueSample(3, 9, SampleRef(user_id="b", since=-1, num_records=1), b""),
+            DueSample(3, 9, SampleRef(user_id="a", since=-1, num_records=1), b""),
+            DueSample(3, 8, SampleRef(user_id="é", since=-1, num_records=1), b""),
+            DueSample(3, 0, SampleRef(user_id="z", since=-1, num_records=1), b""),
+            DueSample(2, 99, SampleRef(user_id="y", since=-1, num_records=1), b""),
         ],
         key=lambda sample: sample.rank,
     )

@@ -6,7 +6,7 @@ from storage.changes import Change, SampleRef
 from storage.errors import StateError
 from storage.fragments import Block, Fragments
 from storage.keys import OutboxKey
-from storage.sample_body import body_of
+from storage.sample_body import body_of, decode_body
 from storage.sequence_store import SequenceStore
 from tests.storage.plain import StoreFactory, make_changes, summaries
 from tests.storage.records import acted, exposed
@@ -82,8 +82,8 @@ def test_samples_that_are_read_together_are_those_read_one_by_one(
     for last in (0, 5):
         singly = {each: store.read("user0", until=each[0], since=each[1], last=last) for each in due}
         for chosen in (due, sorted(due), sorted(due, reverse=True), []):
-            together = store.read_samples("user0", chosen, last=last)
-            assert together == [body_of(singly[each], each[1]) for each in chosen]
+            together = store.read_bodies("user0", chosen, last=last)
+            assert [decode_body(body) for body in together] == [body_of(singly[each], each[1]) for each in chosen]
 
 
 def test_an_action_whose_exposure_is_far_back_is_no_event_of_its_own(

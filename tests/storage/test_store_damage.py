@@ -27,7 +27,7 @@ def put(database: Database, key: bytes, value: bytes) -> None:
 def read_everything(store: SequenceStore) -> None:
     for user_id in list(store.users()):
         store.read(user_id)
-        store.read_samples(user_id, [(store.applied, store.applied - 20)], last=2)
+        store.read_bodies(user_id, [(store.applied, store.applied - 20)], last=2)
         store.updates(user_id)
         store.features(user_id)
     store.outbox(10_000)

@@ -1,16 +1,15 @@
 import pytest
 
-from storage.arrivals import Arrivals
 from storage.changes import Acted, Exposed
 from storage.entries import Columns
 from storage.fold import Fold, fold_entries
 from storage.trim import Trimmed, trim_entries
 from tests.storage.plain import make_changes, summaries
-from tests.storage.records import acted, exposed
+from tests.storage.records import acted, exposed, rows_of
 
 
 def fold(*changes: Exposed | Acted, rate: float = 1.0) -> Fold:
-    return fold_entries(Arrivals(0, changes).entries(range(len(changes))), window_ms=100, exposure_rate=rate)
+    return fold_entries(rows_of(*changes), window_ms=100, exposure_rate=rate)
 
 
 def places(trimmed: Trimmed) -> list[tuple[int, int]]:

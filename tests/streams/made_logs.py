@@ -18,7 +18,7 @@ from storage.store_settings import StoreSettings
 from streams.decoding import ChangeDecoder
 from streams.events import Action, Event, Impression, Tick, UserUpdate, encode_event
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
-from streams.samples import Sample, segments_of
+from streams.samples import Sample, decode_sample, segments_of
 from streams.sampling import build_samples
 from tests.streams.made_samples import LOG_ID
 
@@ -230,7 +230,7 @@ def send(store: SequenceStore, last: int) -> list[Sample]:
     samples: dict[OutboxKey, Sample] = {}
     for due in of_user.values():
         keys = [key for key, _ in due]
-        samples.update(zip(keys, build_samples(store, due, last), strict=True))
+        samples.update(zip(keys, map(decode_sample, build_samples(store, due, last)), strict=True))
     store.acknowledge(samples)
     return [samples[key] for key in sorted(samples)]
 

@@ -7,7 +7,7 @@ from storage.entries import pack_position
 from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
-from streams.samples import Sample, Segment
+from streams.samples import Sample, Segment, decode_sample
 from streams.sampling import build_samples
 
 
@@ -44,7 +44,7 @@ def acted(
 
 def samples_of(store: SequenceStore, last: int = 100) -> list[Sample]:
     due = [(key, ref) for key, ref in store.outbox(100) if isinstance(ref, SampleRef)]
-    return [build_samples(store, [(key, ref)], last)[0] for key, ref in due]
+    return [decode_sample(build_samples(store, [(key, ref)], last)[0]) for key, ref in due]
 
 
 def test_each_event_is_new_once_for_what_is_new_of_it(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from storage.changes import Acted, Change, SampleRef
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
-from streams.samples import Sample
+from streams.samples import Sample, decode_sample
 from streams.sampling import build_samples
 from tests.streams.learner_bench import Bench, BenchFactory
 from tests.streams.made_samples import SampleLog
@@ -35,7 +35,7 @@ def apply(folder: Path, topic_id: str, num_records: int) -> SequenceStore:
 def due(store: SequenceStore) -> list[Sample]:
     """What the outbox of a store holds, not acknowledged; the store is closed."""
     items = [(key, item) for key, item in store.outbox(1_000) if isinstance(item, SampleRef)]
-    samples = [build_samples(store, [item], 20)[0] for item in items]
+    samples = [decode_sample(build_samples(store, [item], 20)[0]) for item in items]
     store.close()
     return samples
 
