@@ -17,8 +17,10 @@ from storage.msgpack_bytes import Bytes
 from storage.records import Hashes, Int64s, Records
 from storage.runs import Rows
 from storage.timeline import Timeline, timeline
+from storage.xxh3 import MAX_BYTES, xxh3_64
 
 _COUNT_BYTES = 4
+_SALT = 1
 _ROW_BYTES = ENTRY.itemsize
 
 
@@ -75,7 +77,9 @@ class Arrivals:
         events = self.records.events
         if not events.any():
             return events
-        salts = np.array([user_hash(user_id) for user_id in self.groups.user_ids], np.uint64)
+        salts = np.empty(len(self.groups.user_ids), np.uint64)
+        if not _salt(self.records.text, self.groups.spans, salts):
+            salts = np.array([user_hash(user_id) for user_id in self.groups.user_ids], np.uint64)
         hashes: Hashes = np.where(events != 0, events ^ salts[self.groups.of_records], np.uint64(0))
         return hashes
 
@@ -129,6 +133,17 @@ class Arrivals:
         """The rows of the records taken from `order[start:end]`."""
         (value,), _ = self.values(np.array([start]), np.array([end]))
         return entries_from([value] if value else [])
+
+
+@compiled
+def _salt(text: Bytes, spans: Int64s, salts: Hashes) -> bool:
+    """What `user_hash` gives of the ids in these spans; False where one is too long."""
+    for user in range(len(spans)):
+        start, end = spans[user]
+        if end - start > MAX_BYTES:
+            return False
+        salts[user] = xxh3_64(text, start, end, _SALT)
+    return True
 
 
 @compiled
@@ -200,4 +215,4 @@ def _put(out: Bytes, at: int, number: int, size: int) -> int:
 
 def user_hash(user_id: str) -> np.uint64:
     """What tells equal event ids of different users apart, which are different events."""
-    return np.uint64(xxhash.xxh3_64_intdigest(user_id.encode(), 1))
+    return np.uint64(xxhash.xxh3_64_intdigest(user_id.encode(), _SALT))

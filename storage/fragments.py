@@ -7,7 +7,6 @@ time and how many exposures they hold, so that who reads backwards knows when to
 """
 
 from collections.abc import Iterator
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -77,12 +76,11 @@ class Fragments:
             exposures = int.from_bytes(value[8:BLOCK_HEAD_BYTES], "little")
             yield Block(block_position(key), reach, exposures, value)
 
-    def rows(self) -> Iterator[tuple[str, Entries]]:
-        """All rows of all users, and some that are no longer read, in no order."""
+    def rows(self) -> Iterator[tuple[str, bytes]]:
+        """All rows of all users, and some that are no longer read, as `Entries.to_bytes` gives them."""
         for kind, head in ((FRAGMENT, 0), (BLOCK, BLOCK_HEAD_BYTES)):
-            found = self._db.scan(kind, bytes([kind[0] + 1]))
-            for user_id, of_user in groupby(found, key=lambda item: fragment_user(item[0])):
-                yield user_id, entries_from([value for _, value in of_user], head)
+            for key, value in self._db.scan(kind, bytes([kind[0] + 1])):
+                yield fragment_user(key), value[head:]
 
     def append(self, batch: WriteBatch, user_id: str, state: UserState, position: int, value: bytes) -> None:
         """Add a user's new rows, of which the first is at this position, as `Entries.to_bytes` gives them."""

@@ -21,8 +21,9 @@ class Groups:
         self.bounds = np.concatenate(([0], np.cumsum(counts)))
         self.order = np.argsort(self.of_records, kind="stable")
         text = records.text.tobytes()
-        spans = records.users[firsts[:num_users]].tolist()
-        self.user_ids = [text[start:end].decode() for start, end in spans]
+        self.spans = records.users[firsts[:num_users]]
+        """Where in the records' text each user's id stands."""
+        self.user_ids = [text[start:end].decode() for start, end in self.spans.tolist()]
 
 
 @compiled

@@ -1,7 +1,7 @@
 import pytest
 
 from storage.changes import Acted, Change, Exposed
-from storage.event_ids import IDS_PER_WORD, EventIds
+from storage.event_ids import FIRST_WORDS, IDS_PER_WORD, EventIds
 from storage.user_run import Applied
 from tests.storage.plain import StoreFactory
 from tests.storage.records import acted, arrived, exposed, rows_of
@@ -25,7 +25,7 @@ def test_an_id_that_was_added_is_always_suspected(monkeypatch: pytest.MonkeyPatc
 def test_nearly_no_new_id_is_suspected_until_it_is_full() -> None:
     """A suspect costs a read of the user's rows."""
     event_ids = EventIds([])
-    num = IDS_PER_WORD * (1 << 14)
+    num = IDS_PER_WORD * FIRST_WORDS
     event_ids.add(arrived(clicks(0, num)))
     assert not event_ids.is_full
     users = arrived([acted(0, user_id=f"user{each}", event_id="new") for each in range(4_000)])
@@ -38,7 +38,7 @@ def test_it_is_made_from_stored_rows_and_has_room_for_as_many_again(monkeypatch:
     """A filter that is full again at once would be made again with every chunk."""
     monkeypatch.setattr("storage.event_ids.FIRST_WORDS", 4)
     stored = arrived(clicks(0, 100))
-    event_ids = EventIds([("ada", stored.entries(0, 100)), ("bob", rows_of(acted(0)))])
+    event_ids = EventIds([("ada", stored.entries(0, 100).to_bytes()), ("bob", rows_of(acted(0)).to_bytes())])
     assert event_ids.suspects(stored).all()
     assert not event_ids.is_full
     event_ids.add(arrived(clicks(100, 201)))
