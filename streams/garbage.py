@@ -5,7 +5,7 @@ import gc
 
 NEW_CONTAINERS = 50_000
 """So many containers more than at the last look are a reason to look again; Python's own figure is 700."""
-LARGE_BYTES = 8 * 1024 * 1024
+LARGE_BYTES = 4 * 1024 * 1024
 """Blocks from this size on go back to the system when they are freed; with 128 KiB a record costs a fifth more."""
 _M_MMAP_THRESHOLD = -3
 """glibc's name, malloc.h."""

@@ -57,7 +57,7 @@ def test_large_blocks_that_are_freed_go_back_to_the_system() -> None:
         "assert give_back_memory()\n"
         "bytes(30_000_000)\n"  # from here on glibc would take what is smaller from its heap
         "before = mb()\n"
-        "blocks = [bytearray(b'x') * 1_000_000 for _ in range(60)]\n"
+        "blocks = [bytearray(b'x') * 5_000_000 for _ in range(12)]\n"
         "last = bytearray(b'x') * 100_000\n"  # holds the heap's end
         "del blocks\n"
         "assert mb() - before < 10, mb() - before\n"
