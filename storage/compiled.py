@@ -28,8 +28,9 @@ def compiled(function: Function) -> Function:
     folder = _folder()
     if folder is not None:
         _config.CACHE_DIR = str(folder)
-    # Inlined: arrays that are handed from function to function are counted at each step otherwise.
-    made: Any = numba.njit(cache=folder is not None, forceinline=True)(function)
+    # Inlined: arrays that are handed from function to function are counted at each step otherwise. Without the lock:
+    # the thread that fetches goes on meanwhile.
+    made: Any = numba.njit(cache=folder is not None, nogil=True, forceinline=True)(function)
     compiled_function: Function = made
     return compiled_function
 

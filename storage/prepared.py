@@ -7,7 +7,7 @@ from storage.names import Names
 
 MAX_RECENT_BYTES = 8 * 1024 * 1024
 """Newest events of users, kept in mind for the next sample; the users longest without a record go first."""
-MAX_READY_BYTES = 4 * 1024 * 1024
+MAX_READY_BYTES = 16 * 1024 * 1024
 """Bodies that wait to be taken."""
 
 
