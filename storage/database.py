@@ -45,7 +45,9 @@ class Database:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
-        return self.get_many([key])[0]
+        with self._wrapped("read"):
+            value: bytes | None = self._db.get(key)
+        return value
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """The values of keys, in their order."""

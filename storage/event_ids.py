@@ -13,7 +13,7 @@ import numpy.typing as npt
 from storage.arrivals import Arrivals, user_hash
 from storage.compiled import compiled
 from storage.entries import ENTRY
-from storage.msgpack_bytes import Bytes
+from storage.msgpack_bytes import Bytes, get_little
 from storage.records import Hashes, Int64s
 
 FIRST_WORDS = 1 << 16
@@ -98,22 +98,13 @@ def _read(text: Bytes, ends: Int64s, salts: Hashes, hashes: Hashes) -> int:
     num = 0
     for value in range(len(salts)):
         at, end = ends[value], ends[value + 1]
-        rows = np.int64(_get_little(text, at, 4)) if at + 4 <= end else end
+        rows = get_little(text, at, 4) if at + 4 <= end else end
         at += 4
         if rows > (end - at) // _ROW_BYTES:
             return -1 - value
         for row in range(rows):
-            event = _get_little(text, at + row * _ROW_BYTES + _EVENT_AT, 8)
+            event = np.uint64(get_little(text, at + row * _ROW_BYTES + _EVENT_AT, 8))
             if event != _NO_EVENT:
                 hashes[num] = event ^ salts[value]
                 num += 1
     return num
-
-
-@compiled
-def _get_little(text: Bytes, at: int, size: int) -> np.uint64:
-    """The number in so many bytes, the lowest first."""
-    number = _NO_EVENT
-    for place in range(size):
-        number |= np.uint64(text[at + place]) << np.uint64(8 * place)
-    return number

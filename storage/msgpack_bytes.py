@@ -103,3 +103,12 @@ def get_number(value: Bytes, at: int, size: int) -> int:
     for place in range(size):
         number = (number << 8) | int(value[at + 1 + place])
     return number
+
+
+@compiled
+def get_little(value: Bytes, at: int, size: int) -> int:
+    """Read the whole number that so many bytes give, the lowest first; one of 8 bytes is signed."""
+    number = 0
+    for place in range(size):
+        number |= int(value[at + place]) << (8 * place)
+    return number
