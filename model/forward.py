@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.layout import Integers
 from model.network import Network
 from model.settings import TILE
-from model.windows import EncodedSequence, Integers, Window, WindowBatch, batch_windows, history_reads
+from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, history_reads
 
 
 @dataclass(frozen=True, slots=True)

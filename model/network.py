@@ -10,10 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.encoder import EncoderSettings
 from model.heads import RankingHead, RetrievalHead
 from model.hstu import HSTU, Dropout
 from model.settings import ModelSettings
 from model.windows import WindowBatch
+
+_INITIAL_TIME_BIAS = 3.0
+"""A single pass over a stream does not grow out of the published mean of 0; measured in README.md."""
+
+
+def encoder_settings(settings: ModelSettings) -> EncoderSettings:
+    """Shape of the backbone."""
+    head_dim = settings.dim // settings.num_heads
+    return EncoderSettings(
+        dim=settings.dim,
+        num_layers=settings.num_layers,
+        num_heads=settings.num_heads,
+        key_dim=head_dim,
+        value_dim=head_dim,
+        window=settings.window,
+        dropout=settings.dropout,
+        initial_time_bias=_INITIAL_TIME_BIAS,
+    )
 
 
 class Network(nn.Module):
@@ -28,7 +47,7 @@ class Network(nn.Module):
         self.num_actions = len(settings.actions)
         self.scale = math.sqrt(settings.dim)
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
-        self.backbone = HSTU(settings)
+        self.backbone = HSTU(encoder_settings(settings))
         self.retrieval = RetrievalHead(settings.temperature)
         self.ranking = RankingHead(settings.dim, self.num_actions)
 
@@ -53,8 +72,8 @@ class Network(nn.Module):
     def forward(self, item_BRD: Tensor, batch: WindowBatch) -> Tensor:
         """Unit vectors [B, R, D] from embedded items [B, R, D] (see `embed`)."""
         x_BRD = item_BRD + self._flags(batch) @ (self.features * self.scale)
-        encoded: Tensor = self.backbone(x_BRD, batch.geometry)
-        return encoded
+        encoded_TD: Tensor = self.backbone(x_BRD.flatten(0, 1), batch.layout)
+        return encoded_TD.view(x_BRD.shape)
 
     def _flags(self, batch: WindowBatch) -> Tensor:
         """Which learned vectors each token sums, [B, R, F] of 0.0 and 1.0: actions, exposure, target, BOS."""

@@ -13,7 +13,7 @@ from model.item_table import unpack_ids
 from model.network import Network, load_dense
 from model.sequence import UserSequence
 from model.settings import TILE, ModelSettings
-from model.windows import WindowBatch, geometry, history_span
+from model.windows import WindowBatch, history_span, window_layout
 
 
 class Recommender:
@@ -95,7 +95,7 @@ class Recommender:
             np.zeros((1, length + num_targets), np.int64),
             np.zeros((1, length + num_targets), np.float32),
         )
-        actions, times = np.full((1, length), -1), np.zeros((1, length), np.int64)
+        actions, times = np.full((1, length), -1), np.zeros((1, length + num_targets), np.int64)
         queries = np.full((1, length + num_targets), now_ms // 1_000)
         seconds = sequence.ts_ms[start:] // 1_000
         rows[0, 1 : count + 1] = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]]
@@ -103,7 +103,7 @@ class Recommender:
         actions[0, 1 : count + 1] = sequence.actions[start:]
         times[0, 1 : count + 1] = seconds
         times[0, 0] = seconds[0] if count else queries[0, 0]
-        queries[0, :count] = seconds
+        times[0, length:], queries[0, :count] = queries[0, length:], seconds
         rows[0, length : length + len(target_rows)] = target_rows
         last = np.full((1, num_targets), count)
         tensors = (
@@ -111,5 +111,4 @@ class Recommender:
             torch.from_numpy(has_item).unsqueeze(-1),
             torch.from_numpy(actions),
         )
-        place = geometry(times, queries, last, torch.device("cpu"))
-        return WindowBatch([], *tensors, last, place), count
+        return WindowBatch([], *tensors, last, window_layout(times, queries, last)), count

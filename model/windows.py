@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.bias import time_buckets
+from model.layout import Integers, Layout, sequence_layout
 from model.settings import TILE
 
-Integers = npt.NDArray[np.int64]
 _ROOM = TILE // 2
 """Least number of events that a window has room for after its context."""
 
@@ -51,18 +49,6 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
-    """Who sees whom from how far: what attention needs beside the tokens."""
-
-    distance_BRL: Tensor
-    """Distance in tokens from each row back to each key, int64, 0 where the key is not before it."""
-    bucket_BRL: Tensor
-    """Bucket of (the time the row predicts at) - (the key's time), int64."""
-    allowed_BRL: Tensor
-    """1.0 where the row sees the key."""
-
-
-@dataclass(frozen=True, slots=True)
 class WindowBatch:
     """Windows of one padded length as tensors; target tokens come after the history tokens."""
 
@@ -75,7 +61,7 @@ class WindowBatch:
     """Action masks of the history tokens; -1 where the token is no event."""
     last_BT: Integers
     """History index of the last token before each target's group."""
-    geometry: Geometry
+    layout: Layout
 
     @property
     def num_history(self) -> int:
@@ -146,6 +132,7 @@ def batch_windows(windows: Sequence[Window], num_targets: int, device: torch.dev
         queries[b, :n], queries[b, n] = sequence.seconds[tokens], sequence.seconds[window.end - 1]
         rows[b, length : length + m] = sequence.rows[window.targets]
         has_item[b, length : length + m] = 1
+        times[b, length : length + m] = sequence.seconds[window.targets]
         queries[b, length : length + m] = sequence.seconds[window.targets]
         last[b, :m] = history_reads(window, window.targets)
     return WindowBatch(
@@ -154,25 +141,20 @@ def batch_windows(windows: Sequence[Window], num_targets: int, device: torch.dev
         torch.from_numpy(has_item).to(device).unsqueeze(-1),
         torch.from_numpy(actions).to(device),
         last,
-        geometry(times[:, :length], queries, last, device),
+        window_layout(times, queries, last),
     )
 
 
-def geometry(times_BL: Integers, queries_BR: Integers, last_BT: Integers, device: torch.device) -> Geometry:
-    """Distances, time buckets and mask: history is causal, a target sees the history up to its `last_BT`.
+def window_layout(times_BR: Integers, queries_BR: Integers, last_BT: Integers) -> Layout:
+    """Windows of one padded length as a layout: history is causal, a target sees the history up to its `last_BT`.
 
     Times are int64 seconds. A target stands one token after the last one that it sees.
     """
-    length = times_BL.shape[1]
-    key_L = torch.arange(length, device=device)
-    last_BR = torch.cat([key_L.expand(len(last_BT), -1), torch.from_numpy(last_BT).to(device)], 1)
-    step_BR = torch.cat([torch.zeros(length, dtype=torch.int64), torch.ones(last_BT.shape[1], dtype=torch.int64)])
-    distance_BRL = (last_BR + step_BR.to(device)).unsqueeze(-1) - key_L
-    elapsed_BRL = torch.from_numpy(queries_BR).to(device).unsqueeze(-1) - torch.from_numpy(times_BL).to(
-        device
-    ).unsqueeze(1)
-    return Geometry(
-        distance_BRL.clamp_(min=0),
-        time_buckets(elapsed_BRL),
-        (key_L <= last_BR.unsqueeze(-1)).to(torch.float32),
+    num_windows, num_rows = times_BR.shape
+    return sequence_layout(
+        np.arange(num_windows + 1) * num_rows,
+        times_BR.ravel(),
+        queries_BR.ravel(),
+        num_targets=np.full(num_windows, last_BT.shape[1]),
+        target_ends=last_BT.ravel() + 1,
     )
