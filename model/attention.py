@@ -22,9 +22,9 @@ class AttentionPlan:
     chunks: tuple[Chunk, ...]
 
     @classmethod
-    def of(cls, layout: Layout, device: torch.device) -> "AttentionPlan":
-        """Ready on a device; costs about as much as one layer's bias, so it is made once for all layers."""
-        return cls(layout, cut_into_chunks(layout, device))
+    def of(cls, layout: Layout, device: torch.device, *, relative_bias: bool) -> "AttentionPlan":
+        """Ready on a device, to be used by all layers; with `relative_bias`, their bias is prepared too."""
+        return cls(layout, cut_into_chunks(layout, device, with_times=relative_bias))
 
 
 def interval_attention(

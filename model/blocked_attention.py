@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from model.blocks import Block, Chunk
+from model.blocks import HIDDEN, Block, Chunk
 
 
 class BlockedAttention(torch.autograd.Function):
@@ -110,7 +110,7 @@ class Operands:
         scores_XRC = _columns(q_XRd, self.k_Xnd, block)
         scores_ShRC = scores_XRC.view(chunk.run.count, -1, *scores_XRC.shape[1:])
         if bias is None:
-            block.hide(scores_ShRC.transpose(0, 1))
+            block.hide(scores_ShRC.transpose(0, 1), HIDDEN)
         else:
             scores_ShRC += bias.block(chunk, block).unsqueeze(1)
         return scores_XRC
@@ -119,8 +119,11 @@ class Operands:
         """Sum of weights times values, [X, R, e]."""
         num_keys = block.end - block.first
         out_XRe = weights_XRC[..., :num_keys] @ self.v_Xne[:, block.first : block.end]
-        if block.are_targets:
-            out_XRe.addcmul_(weights_XRC[..., num_keys:], self.v_Xne[:, block.low : block.high])
+        if block.num_targets:
+            own = slice(block.high - block.num_targets, block.high)
+            out_XRe[:, -block.num_targets :].addcmul_(
+                weights_XRC[:, -block.num_targets :, num_keys:], self.v_Xne[:, own]
+            )
         return out_XRe
 
     def value_products(self, block: Block, dout_XRe: Tensor) -> Tensor:
@@ -134,22 +137,24 @@ class Operands:
         rows, keys, num_keys = slice(block.low, block.high), slice(block.first, block.end), block.end - block.first
         q_XRd, dscores_XRK = self.q_Xnd[:, rows], dscores_XRC[..., :num_keys]
         slope.q_Xnd[:, rows] = dscores_XRK @ self.k_Xnd[:, keys]
-        slope.k_Xnd[:, keys].baddbmm_(dscores_XRK.transpose(1, 2), q_XRd)
-        slope.v_Xne[:, keys].baddbmm_(weights_XRC[..., :num_keys].transpose(1, 2), dout_XRe)
-        if block.are_targets:
-            own_XR1 = dscores_XRC[..., num_keys:]
-            slope.q_Xnd[:, rows].addcmul_(own_XR1, self.k_Xnd[:, rows])
-            slope.k_Xnd[:, rows].addcmul_(own_XR1, q_XRd)
-            slope.v_Xne[:, rows].addcmul_(weights_XRC[..., num_keys:], dout_XRe)
+        slope.k_Xnd[:, keys] += dscores_XRK.transpose(1, 2) @ q_XRd
+        slope.v_Xne[:, keys] += weights_XRC[..., :num_keys].transpose(1, 2) @ dout_XRe
+        if block.num_targets:
+            own, last = slice(block.high - block.num_targets, block.high), slice(-block.num_targets, None)
+            downs_Xt1 = dscores_XRC[:, last, num_keys:]
+            slope.q_Xnd[:, own].addcmul_(downs_Xt1, self.k_Xnd[:, own])
+            slope.k_Xnd[:, own].addcmul_(downs_Xt1, q_XRd[:, last])
+            slope.v_Xne[:, own].addcmul_(weights_XRC[:, last, num_keys:], dout_XRe[:, last])
 
 
 def _columns(rows_XRf: Tensor, keys_Xnf: Tensor, block: Block) -> Tensor:
     """Products of each row with the block's keys and, for targets, with its own key."""
-    products_XRK = rows_XRf @ keys_Xnf[:, block.first : block.end].transpose(1, 2)
-    if not block.are_targets:
-        return products_XRK
-    own_XR1 = (rows_XRf * keys_Xnf[:, block.low : block.high]).sum(-1, keepdim=True)
-    return torch.cat([products_XRK, own_XR1], -1)
+    columns_XRC = rows_XRf.new_empty(*rows_XRf.shape[:2], block.num_columns)
+    num_keys = block.end - block.first
+    torch.bmm(rows_XRf, keys_Xnf[:, block.first : block.end].transpose(1, 2), out=columns_XRC[..., :num_keys])
+    if block.num_targets:
+        torch.sum(rows_XRf * keys_Xnf[:, block.low : block.high], -1, keepdim=True, out=columns_XRC[..., num_keys:])
+    return columns_XRC
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,7 @@ class BiasRows:
     reversed: Tensor
     """Biases of falling distances down to 0, then of 0 for every key behind a query."""
     time: Tensor
+    """Biases of the time buckets, then HIDDEN."""
     window: int
 
     @classmethod
@@ -167,7 +173,8 @@ class BiasRows:
         if position is None or time is None:
             return None
         behind = position[:1].expand(max(chunk.run.num_history for chunk in chunks))
-        return cls(torch.cat([position.flip(0), behind]), time, len(position) - 1)
+        hidden = torch.full_like(time[:1], HIDDEN)
+        return cls(torch.cat([position.flip(0), behind]), torch.cat([time, hidden]), len(position) - 1)
 
     def starts(self, block: Block) -> Tensor:
         """Place in `reversed` of each query's first key, [S, R]."""
@@ -177,14 +184,13 @@ class BiasRows:
         """Biases [S, R, C], HIDDEN where a key is not seen."""
         buckets_SRC = chunk.buckets(block)
         num_keys, starts_SR = block.end - block.first, self.starts(block)
-        bias_SRC = self.time.index_select(0, buckets_SRC.flatten().int()).view(buckets_SRC.shape)
+        bias_SRC = self.time.index_select(0, buckets_SRC.flatten()).view(buckets_SRC.shape)
         if num_keys:
             windows = self.reversed.as_strided((len(self.reversed) - num_keys + 1, num_keys), (1, 1))
             position_SRK = windows.index_select(0, starts_SR.flatten()).view(*starts_SR.shape, num_keys)
             bias_SRC[..., :num_keys] += position_SRK
-        if block.are_targets:
+        if block.num_targets:
             bias_SRC[..., num_keys:] += self.reversed[-1]
-        block.hide(bias_SRC)
         return bias_SRC
 
 
@@ -199,12 +205,17 @@ class BiasSlopes:
     def add(self, chunk: Chunk, block: Block, dscores_XRC: Tensor) -> None:
         """Add a block's gradients of scores."""
         dbias_SRC = dscores_XRC.view(chunk.run.count, -1, *dscores_XRC.shape[1:]).sum(1)
-        self.time += torch.bincount(chunk.buckets(block).flatten().int(), dbias_SRC.flatten(), len(self.time))
+        self.time += torch.bincount(chunk.buckets(block).flatten(), dbias_SRC.flatten(), len(self.time))
         num_keys, starts_SR = block.end - block.first, self.bias.starts(block)
-        dposition_SRK = dbias_SRC[..., :num_keys].sum_to_size(*starts_SR.shape, num_keys)
-        index_SRK = starts_SR.unsqueeze(-1) + torch.arange(num_keys, device=starts_SR.device)
-        self.reversed += torch.bincount(index_SRK.flatten(), dposition_SRK.flatten(), len(self.reversed))
-        if block.are_targets:
+        num_history = block.high - block.low - block.num_targets
+        if num_history:
+            sums = _diagonal_sums(dbias_SRC[:, :num_history, :num_keys].sum(0))
+            last = int(self.bias.window + block.first - (block.low + num_history - 1))
+            self.reversed[last : last + len(sums)] += sums
+        if block.num_targets:
+            index_SRK = starts_SR[:, num_history:, None] + torch.arange(num_keys, device=starts_SR.device)
+            dtarget_SRK = dbias_SRC[:, num_history:, :num_keys].sum_to_size(index_SRK.shape)
+            self.reversed += torch.bincount(index_SRK.flatten(), dtarget_SRK.flatten(), len(self.reversed))
             self.reversed[-1] += dbias_SRC[..., num_keys:].sum()
 
     def tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,4 +223,17 @@ class BiasSlopes:
         window = self.bias.window
         position = self.reversed[: window + 1].flip(0)
         position[0] += self.reversed[window + 1 :].sum()
-        return position.to(like.dtype), self.time.to(like.dtype)
+        return position.to(like.dtype), self.time[:-1].to(like.dtype)
+
+
+def _diagonal_sums(x_RK: Tensor) -> Tensor:
+    """Sums over each diagonal, from the bottom left one to the top right one, [R + K - 1].
+
+    >>> _diagonal_sums(torch.tensor([[1, 2, 3], [4, 5, 6]])).tolist()
+    [4, 6, 8, 3]
+    """
+    num_rows, num_keys = x_RK.shape
+    sheared = x_RK.new_zeros(num_rows, num_keys + num_rows)
+    sheared[:, :num_keys] = x_RK.flip(0)
+    width = num_keys + num_rows - 1
+    return sheared.flatten()[: num_rows * width].view(num_rows, width).sum(0)
