@@ -1,0 +1,77 @@
+"""Verbs that measure quality: `headwater evaluate ...`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from deploy.cli_app import Columns, Data, Folder, JsonFile, evaluate_app, pairs, say
+from deploy.json_file import write_json
+from model.encoders import EncoderName
+from model.settings import LearnSettings, ModelSettings
+
+Resume = Annotated[Path | None, Parameter(help="Keep the run's state in this file, and go on from there.")]
+Plot = Annotated[Path | None, Parameter(help="Draw the curve into this PNG file.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: CUDA where there is a device.")]
+Threads = Annotated[int, Parameter(help="Threads of torch.")]
+
+
+@evaluate_app.command
+def prequential(
+    *,
+    data: Data = "ml-100k",
+    columns: Columns = "",
+    freeze_after: Annotated[float | None, Parameter(help="Stop learning after this share of the events.")] = None,
+    ranks: Annotated[Path | None, Parameter(help="Write event, user_id, item_id, rank to this Parquet file.")] = None,
+    json: JsonFile = None,
+    limit: Annotated[int | None, Parameter(help="Take only so many rows.")] = None,
+    cache: Path = Path(".headwater/cache"),
+    data_folder: Folder = None,
+    model: ModelSettings = ModelSettings(),  # noqa: B008 - frozen
+    learn: LearnSettings = LearnSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Score each event before it is learned, over a whole data set in time order, without Kafka."""
+    from deploy.evaluate import evaluate_prequential
+    from streams.datasets import load_dataset
+
+    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say).head(limit)
+    figures = evaluate_prequential(dataset, model, learn, freeze_after=freeze_after, ranks=ranks)
+    write_json(json, figures)
+    return 0
+
+
+@evaluate_app.command
+def leave_one_out(
+    *,
+    data: Data = "ml-1m",
+    columns: Columns = "",
+    model: Annotated[EncoderName, Parameter(help="HSTU, an ablation of it, or what it is compared with.")] = "hstu",
+    preset: Annotated[Literal["base", "large"], Parameter(help="2 layers of 1 head, or 8 of 2; 50 wide.")] = "base",
+    epochs: int = 101,
+    seed: int = 0,
+    evaluate_every: Annotated[int, Parameter(help="Take figures every so many epochs, and after the last.")] = 5,
+    json: JsonFile = None,
+    plot: Plot = None,
+    resume: Resume = None,
+    threads: Threads = 1,
+    device: Device = "auto",
+    cache: Path = Path(".headwater/cache"),
+    data_folder: Folder = None,
+) -> int:
+    """Learn from all but each user's last event over many epochs, then rank all items for that one."""
+    from deploy.evaluate_leave_one_out import PRESETS, evaluate_leave_one_out
+    from model.leave_one_out import LeaveOneOutSettings
+    from streams.histories import load_corpus
+
+    settings = LeaveOneOutSettings(encoder=model, num_epochs=epochs, seed=seed, **PRESETS[preset])
+    figures = evaluate_leave_one_out(
+        load_corpus(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say),
+        settings,
+        evaluate_every=evaluate_every,
+        resume=resume,
+        plot=plot,
+        device=device,
+        num_threads=threads,
+    )
+    write_json(json, figures)
+    return 0

@@ -1,0 +1,181 @@
+"""Leave-one-out: learn from all but each user's last event over many epochs, then rank the catalogue for that one.
+
+Order     Each user's events in the order that they are given in; nobody and nothing is filtered by count.
+Learning  All but the last event; one sample for each user and epoch, its newest `max_history` + 1 events; each token
+          predicts the next event, at the time of that event.
+Target    Each user's last event, predicted at its time from the `max_history` events before it.
+Ranking   By cosine over the whole catalogue less the user's own earlier items, all of them; a target among those is a
+          miss. Ties count half. There is no validation set: figures are those after the last epoch.
+
+Shapes: B users, P predictions, D width, V items and a padding row 0.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.corpus import Corpus
+from model.cutoffs import cutoff_figures
+from model.encoder import EncoderSettings
+from model.encoders import EncoderName, make_encoder
+from model.history_batch import HistoryBatch, history_batch, usable_users
+from model.hstu import Dropout, tiled_product
+from model.layout import Integers
+from model.metrics import Floats
+from model.next_item import NextItemModel
+from model.optimizer import DenseOptimizer
+from model.prequential import candidate_ranks
+
+_RANKED_USERS = 256
+_EXTRA_POSITIONS = 11
+"""The published N is the longest history plus 10 more items plus 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaveOneOutSettings:
+    """Model and training; the defaults are the published ones for MovieLens-1M."""
+
+    encoder: EncoderName = "hstu"
+    """What encodes histories: HSTU, an ablation of it, or what it is compared with."""
+    dim: int = 50
+    """Width; each head has dim / num_heads features."""
+    num_layers: int = 2
+    num_heads: int = 1
+    max_history: int = 200
+    """Newest events of a user that are looked at."""
+    dropout: float = 0.2
+    num_epochs: int = 101
+    batch_users: int = 128
+    """Users in a step."""
+    num_negatives: int = 128
+    """Negatives of each prediction, its own, uniform over the catalogue with replacement."""
+    temperature: float = 0.05
+    """Cosines are divided by it."""
+    rate: float = 1e-3
+    """AdamW learning rate; betas .9 and .98, no weight decay, no warm-up."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_history", "num_epochs", "batch_users", "num_negatives"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("temperature", "rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
+        if self.num_heads < 1 or self.dim % self.num_heads:
+            raise ValueError(f"dim must be a multiple of num_heads, got {self.dim} and {self.num_heads}")
+
+    def shape(self) -> EncoderSettings:
+        """Settings of the encoder; raises `ValueError`."""
+        head_dim = self.dim // self.num_heads
+        return EncoderSettings(
+            dim=self.dim,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            key_dim=head_dim,
+            value_dim=head_dim,
+            window=self.max_history + _EXTRA_POSITIONS,
+            dropout=self.dropout,
+        )
+
+
+class LeaveOneOut:
+    """A model in training on a corpus.
+
+    An epoch draws from generators of its own number, so that it depends on the state before it and on nothing else.
+    """
+
+    def __init__(self, corpus: Corpus, settings: LeaveOneOutSettings, device: torch.device) -> None:
+        self.corpus = corpus
+        self.settings = settings
+        self.device = device
+        shape = settings.shape()
+        self.model = NextItemModel(
+            make_encoder(settings.encoder, shape),
+            num_items=corpus.num_items,
+            num_positions=shape.window,
+            dim=shape.dim,
+            dropout=shape.dropout,
+        )
+        self.model.reset(torch.Generator().manual_seed(settings.seed))
+        self.model.to(device)
+        self._optimizer = DenseOptimizer(self.model, settings.rate, math.inf)
+
+    def run_epoch(self, epoch: int) -> Iterator[float]:
+        """Learn once from every user; the loss of each step as it is done. Raises `FloatingPointError`."""
+        draws = np.random.default_rng([self.settings.seed, epoch])
+        generator = torch.Generator(self.device).manual_seed(int(draws.integers(2**62)))
+        for module in self.model.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+        self.model.train()
+        users = draws.permutation(usable_users(self.corpus, 1))
+        for start in range(0, len(users), self.settings.batch_users):
+            yield self._step(self._batch(users[start : start + self.settings.batch_users], 1), generator)
+
+    def num_steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(usable_users(self.corpus, 1)) // self.settings.batch_users)
+
+    def ranks(self) -> Floats:
+        """Rank of each usable user's last event, in the order of the users."""
+        self.model.eval()
+        users = usable_users(self.corpus, 0)
+        by_length = users[np.argsort(self.corpus.lengths[users], kind="stable")]
+        ranks = np.zeros(self.corpus.num_users)
+        with torch.inference_mode():
+            items_VD = self.model.unit_items()
+            for start in range(0, len(by_length), _RANKED_USERS):
+                batch = self._batch(by_length[start : start + _RANKED_USERS], 0)
+                ranks[batch.users_P] = self._batch_ranks(batch, items_VD)
+        return ranks[users]
+
+    def figures(self) -> dict[str, float]:
+        """HR, NDCG and MRR of all targets."""
+        return cutoff_figures(self.ranks())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of weights and moments."""
+        weights = {f"model.{name}": value.cpu().numpy().copy() for name, value in self.model.state_dict().items()}
+        return weights | self._optimizer.state()
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over a `state` of the same settings and corpus."""
+        weights = {name: torch.from_numpy(arrays[f"model.{name}"]) for name in self.model.state_dict()}
+        self.model.load_state_dict(weights)
+        self._optimizer.load(arrays)
+
+    def _batch(self, users: Integers, left_out: int) -> HistoryBatch:
+        return history_batch(
+            self.corpus,
+            users,
+            left_out=left_out,
+            max_history=self.settings.max_history,
+            last_only=left_out == 0,
+            device=self.device,
+        )
+
+    def _step(self, batch: HistoryBatch, generator: torch.Generator) -> float:
+        settings = self.settings
+        self._optimizer.clear()
+        loss = self.model.sampled_loss(
+            self.model(batch), batch.targets_P, settings.num_negatives, settings.temperature, generator
+        )
+        loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types for it
+        if not self._optimizer.step():
+            raise FloatingPointError(f"the loss is {loss.item()} and its gradient not finite; lower the rate")
+        return loss.item()
+
+    def _batch_ranks(self, batch: HistoryBatch, items_VD: torch.Tensor) -> Floats:
+        scores_PV = tiled_product(self.model(batch), items_VD.T).cpu().numpy()
+        candidates_PV = np.ones(scores_PV.shape, np.bool_)
+        candidates_PV[:, 0] = False
+        for row, user in enumerate(batch.users_P):
+            start, end = self.corpus.offsets[user : user + 2]
+            candidates_PV[row, self.corpus.items_T[start : end - 1]] = False
+        return candidate_ranks(scores_PV, batch.targets_P.cpu().numpy(), candidates_PV)
