@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory clean
+.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ bench-restore: install  ## Measure a restore on an empty disk, on an Apache Kafk
 
 bench-memory: install  ## Measure a worker's memory over a long run, on an Apache Kafka in KAFKA_HOME
 	@$(BIN)/headwater bench memory $(ARGS)
+
+bench-attention: install  ## Hold attention against the naive einsum of the published code: speed and memory
+	@$(BIN)/headwater bench attention $(ARGS)
 
 wheel: install  ## Build dist/headwater-*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .

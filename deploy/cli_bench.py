@@ -119,6 +119,17 @@ def memory(
     return _report(run_memory_bench(plan, kafka_home, folder, environment(), say), json)
 
 
+@bench_app.command
+def attention(
+    *, json: JsonFile = None, rounds: Annotated[int, Parameter(help="Repetitions of each, in turns.")] = 11
+) -> int:
+    """Hold blocked attention against the naive einsum: speed of forward and backward, peak memory by length."""
+    from deploy.bench.attention import run_attention_bench
+
+    write_json(json, run_attention_bench(rounds, say))
+    return 0
+
+
 def _report(figures: dict[str, Any], file: Path | None) -> int:
     write_json(file, figures)
     Console().print_json(data=figures)

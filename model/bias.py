@@ -11,6 +11,8 @@ NUM_TIME_BUCKETS = 128
 HIDDEN_BUCKET = NUM_TIME_BUCKETS + 1
 """Stands for a key that is not seen."""
 _BUCKET_WIDTH = 0.301
+_LONGEST_SECONDS = 6e16
+"""In the last bucket, as everything longer is."""
 
 
 def time_buckets(seconds: Tensor) -> Tensor:
@@ -21,8 +23,8 @@ def time_buckets(seconds: Tensor) -> Tensor:
     >>> time_buckets(torch.tensor([0, 1, 2, 60, -60, 31_536_000])).tolist()
     [0, 0, 2, 13, 13, 57]
     """
-    logs = seconds.to(torch.float32).abs_().clamp_(min=1).log_()
-    return logs.div_(_BUCKET_WIDTH).clamp_(max=NUM_TIME_BUCKETS).to(torch.int32)
+    logs = seconds.to(torch.float32).abs_().clamp_(1, _LONGEST_SECONDS).log_()
+    return logs.div_(_BUCKET_WIDTH).to(torch.int32)
 
 
 class RelativeBias(nn.Module):

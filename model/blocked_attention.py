@@ -54,7 +54,7 @@ class BlockedAttention(torch.autograd.Function):
         dout_The = grads[0] / ctx.rule.divisor
         for chunk in ctx.chunks:
             part = Operands(chunk.split(q_Thd), chunk.split(k_Thd), chunk.split(v_The))
-            slope = Operands(*(torch.zeros_like(x) for x in (part.q_Xnd, part.k_Xnd, part.v_Xne)))
+            slope = part.zero_slopes()
             dout_Xne = chunk.split(dout_The)
             for block in chunk.blocks:
                 dout_XRe = dout_Xne[:, block.low : block.high]
@@ -107,12 +107,13 @@ class Operands:
     def scores(self, chunk: Chunk, block: Block, bias: "BiasRows | None") -> Tensor:
         """Scores [X, R, C] with the bias, HIDDEN where a key is not seen."""
         q_XRd = self.q_Xnd[:, block.low : block.high]
-        scores_XRC = _columns(q_XRd, self.k_Xnd, block)
+        scores_XRC = q_XRd.new_empty(*q_XRd.shape[:2], block.num_columns)
         scores_ShRC = scores_XRC.view(chunk.run.count, -1, *scores_XRC.shape[1:])
+        if bias is not None:
+            scores_ShRC.copy_(bias.block(chunk, block).unsqueeze(1))
+        _add_products(scores_XRC, q_XRd, self.k_Xnd, block, beta=0 if bias is None else 1)
         if bias is None:
             block.hide(scores_ShRC.transpose(0, 1), HIDDEN)
-        else:
-            scores_ShRC += bias.block(chunk, block).unsqueeze(1)
         return scores_XRC
 
     def weighted_values(self, block: Block, weights_XRC: Tensor) -> Tensor:
@@ -128,17 +129,24 @@ class Operands:
 
     def value_products(self, block: Block, dout_XRe: Tensor) -> Tensor:
         """Gradient of the weights, [X, R, C]."""
-        return _columns(dout_XRe, self.v_Xne, block)
+        dweights_XRC = dout_XRe.new_empty(*dout_XRe.shape[:2], block.num_columns)
+        _add_products(dweights_XRC, dout_XRe, self.v_Xne, block, beta=0)
+        return dweights_XRC
+
+    def zero_slopes(self) -> "Operands":
+        """Room for gradients; those of keys and values lie in columns, as products add to them faster so."""
+        k_Xnd, v_Xne = (x.new_zeros(x.transpose(1, 2).shape).transpose(1, 2) for x in (self.k_Xnd, self.v_Xne))
+        return Operands(torch.empty_like(self.q_Xnd), k_Xnd, v_Xne)
 
     def add_slopes(
         self, slope: "Operands", block: Block, weights_XRC: Tensor, dscores_XRC: Tensor, dout_XRe: Tensor
     ) -> None:
-        """Add this block's gradients of queries, keys and values to `slope`."""
+        """Write this block's gradients of queries to `slope`, and add those of keys and values."""
         rows, keys, num_keys = slice(block.low, block.high), slice(block.first, block.end), block.end - block.first
         q_XRd, dscores_XRK = self.q_Xnd[:, rows], dscores_XRC[..., :num_keys]
         slope.q_Xnd[:, rows] = dscores_XRK @ self.k_Xnd[:, keys]
-        slope.k_Xnd[:, keys] += dscores_XRK.transpose(1, 2) @ q_XRd
-        slope.v_Xne[:, keys] += weights_XRC[..., :num_keys].transpose(1, 2) @ dout_XRe
+        slope.k_Xnd[:, keys].transpose(1, 2).baddbmm_(q_XRd.transpose(1, 2), dscores_XRK)
+        slope.v_Xne[:, keys].transpose(1, 2).baddbmm_(dout_XRe.transpose(1, 2), weights_XRC[..., :num_keys])
         if block.num_targets:
             own, last = slice(block.high - block.num_targets, block.high), slice(-block.num_targets, None)
             downs_Xt1 = dscores_XRC[:, last, num_keys:]
@@ -147,14 +155,13 @@ class Operands:
             slope.v_Xne[:, own].addcmul_(weights_XRC[:, last, num_keys:], dout_XRe[:, last])
 
 
-def _columns(rows_XRf: Tensor, keys_Xnf: Tensor, block: Block) -> Tensor:
-    """Products of each row with the block's keys and, for targets, with its own key."""
-    columns_XRC = rows_XRf.new_empty(*rows_XRf.shape[:2], block.num_columns)
+def _add_products(out_XRC: Tensor, rows_XRf: Tensor, keys_Xnf: Tensor, block: Block, *, beta: int) -> None:
+    """Out = beta * out + products of each row with the block's keys and, in the last column, with its own key."""
     num_keys = block.end - block.first
-    torch.bmm(rows_XRf, keys_Xnf[:, block.first : block.end].transpose(1, 2), out=columns_XRC[..., :num_keys])
+    out_XRC[..., :num_keys].baddbmm_(rows_XRf, keys_Xnf[:, block.first : block.end].transpose(1, 2), beta=beta)
     if block.num_targets:
-        torch.sum(rows_XRf * keys_Xnf[:, block.low : block.high], -1, keepdim=True, out=columns_XRC[..., num_keys:])
-    return columns_XRC
+        own_XR = (rows_XRf * keys_Xnf[:, block.low : block.high]).sum(-1)
+        out_XRC[..., num_keys] = own_XR if beta == 0 else out_XRC[..., num_keys] + own_XR
 
 
 @dataclass(frozen=True, slots=True)
