@@ -11,6 +11,7 @@ from model.encoders import EncoderName
 from model.settings import LearnSettings, ModelSettings
 
 Resume = Annotated[Path | None, Parameter(help="Keep the run's state in this file, and go on from there.")]
+ResumeFolder = Annotated[Path | None, Parameter(help="Keep each run's state in this folder, and go on from there.")]
 Plot = Annotated[Path | None, Parameter(help="Draw the curve into this PNG file.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: CUDA where there is a device.")]
 Threads = Annotated[int, Parameter(help="Threads of torch.")]
@@ -73,5 +74,43 @@ def leave_one_out(
         device=device,
         num_threads=threads,
     )
+    write_json(json, figures)
+    return 0
+
+
+@evaluate_app.command
+def stream_synthetic(
+    *,
+    models: Annotated[
+        tuple[EncoderName, ...], Parameter(help="HSTU and what it is compared with; the stream has no times.")
+    ] = ("hstu-no-rab", "hstu-softmax-no-rab", "transformer"),
+    rates: Annotated[tuple[float, ...], Parameter(help="Learning rates; each model is judged at its best.")] = (
+        3e-4,
+        1e-3,
+        3e-3,
+    ),
+    seeds: Annotated[tuple[int, ...], Parameter(help="Each makes a stream and draws the weights.")] = (0, 1, 2),
+    records: Annotated[int, Parameter(help="Records of a stream, a multiple of 20.")] = 100_000,
+    ids: int = 2_000,
+    categories: int = 100,
+    json: JsonFile = None,
+    plot: Plot = None,
+    resume: ResumeFolder = None,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> int:
+    """Hold architectures against each other in a single pass over a made stream with a growing vocabulary."""
+    from deploy.evaluate_stream import evaluate_stream
+    from model.stream_run import StreamSettings
+    from model.urn_stream import UrnSettings
+
+    stream = UrnSettings(num_records=records, num_ids=ids, num_categories=categories)
+    plans = [
+        StreamSettings(encoder=model, rate=rate, seed=seed, stream=stream)
+        for seed in seeds
+        for model in models
+        for rate in rates
+    ]
+    figures = evaluate_stream(plans, resume=resume, plot=plot, device=device, num_threads=threads)
     write_json(json, figures)
     return 0

@@ -14,6 +14,7 @@ from rich.progress import track
 
 from deploy.plots import draw_curves
 from deploy.run_state import RunState
+from deploy.torch_device import torch_device
 from model.corpus import Corpus
 from model.leave_one_out import LeaveOneOut, LeaveOneOutSettings
 
@@ -53,7 +54,7 @@ def evaluate_leave_one_out(
     torch.set_num_threads(num_threads)
     console.print(PROTOCOL, markup=False, highlight=False)
     state = RunState(resume, _identity(corpus, settings, evaluate_every))
-    run = LeaveOneOut(corpus, settings, _device(device))
+    run = LeaveOneOut(corpus, settings, torch_device(device))
     _print_facts(console, corpus, settings, run)
     rows = _train(run, state, evaluate_every, console)
     figures = _figures(corpus, settings, rows)
@@ -71,7 +72,7 @@ def _train(run: LeaveOneOut, state: RunState, evaluate_every: int, console: Cons
     saved = state.load()
     rows, num_epochs = saved.rows, run.settings.num_epochs
     if rows:
-        run.load(saved.arrays)
+        run.trainer.load(saved.arrays)
         console.print(f"going on after epoch {len(rows)}")
     seconds = []
     for epoch in range(len(rows) + 1, num_epochs + 1):
@@ -81,7 +82,7 @@ def _train(run: LeaveOneOut, state: RunState, evaluate_every: int, console: Cons
         if epoch % evaluate_every == 0 or epoch == num_epochs:
             row |= {name: round(value, 6) for name, value in run.figures().items()}
         rows.append(row)
-        state.save(run.state(), rows)
+        state.save(run.trainer.state(), rows)
         said = "".join(f", {name} {row[name]:.4f}" for name in ("hr@10", "ndcg@10") if name in row)
         line = f"epoch {epoch} of {num_epochs}: loss {row['loss']:.4f}{said}, {seconds[-1]:.1f} s"
         console.print(line, markup=False, highlight=False)
@@ -128,9 +129,3 @@ def _identity(corpus: Corpus, settings: LeaveOneOutSettings, evaluate_every: int
     identity = {"data": digest.hexdigest(), **asdict(settings), "evaluate_every": evaluate_every}
     del identity["num_epochs"]
     return identity
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

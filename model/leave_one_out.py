@@ -10,8 +10,7 @@ Ranking   By cosine over the whole catalogue less the user's own earlier items, 
 Shapes: B users, P predictions, D width, V items and a padding row 0.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +21,11 @@ from model.cutoffs import cutoff_figures
 from model.encoder import EncoderSettings
 from model.encoders import EncoderName, make_encoder
 from model.history_batch import HistoryBatch, history_batch, usable_users
-from model.hstu import Dropout, tiled_product
+from model.hstu import tiled_product
 from model.layout import Integers
 from model.metrics import Floats
 from model.next_item import NextItemModel
-from model.optimizer import DenseOptimizer
+from model.next_item_trainer import NextItemTrainer
 from model.prequential import candidate_ranks
 
 _RANKED_USERS = 256
@@ -104,19 +103,18 @@ class LeaveOneOut:
         )
         self.model.reset(torch.Generator().manual_seed(settings.seed))
         self.model.to(device)
-        self._optimizer = DenseOptimizer(self.model, settings.rate, math.inf)
+        self.trainer = NextItemTrainer(
+            self.model, rate=settings.rate, num_negatives=settings.num_negatives, temperature=settings.temperature
+        )
 
     def run_epoch(self, epoch: int) -> Iterator[float]:
         """Learn once from every user; the loss of each step as it is done. Raises `FloatingPointError`."""
         draws = np.random.default_rng([self.settings.seed, epoch])
-        generator = torch.Generator(self.device).manual_seed(int(draws.integers(2**62)))
-        for module in self.model.modules():
-            if isinstance(module, Dropout):
-                module.generator = generator
-        self.model.train()
+        self.trainer.begin(int(draws.integers(2**62)))
         users = draws.permutation(usable_users(self.corpus, 1))
         for start in range(0, len(users), self.settings.batch_users):
-            yield self._step(self._batch(users[start : start + self.settings.batch_users], 1), generator)
+            batch = self._batch(users[start : start + self.settings.batch_users], 1)
+            yield self.trainer.step(batch, self.corpus.num_items)
 
     def num_steps(self) -> int:
         """Steps of an epoch."""
@@ -139,17 +137,6 @@ class LeaveOneOut:
         """HR, NDCG and MRR of all targets."""
         return cutoff_figures(self.ranks())
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copies of weights and moments."""
-        weights = {f"model.{name}": value.cpu().numpy().copy() for name, value in self.model.state_dict().items()}
-        return weights | self._optimizer.state()
-
-    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take over a `state` of the same settings and corpus."""
-        weights = {name: torch.from_numpy(arrays[f"model.{name}"]) for name in self.model.state_dict()}
-        self.model.load_state_dict(weights)
-        self._optimizer.load(arrays)
-
     def _batch(self, users: Integers, left_out: int) -> HistoryBatch:
         return history_batch(
             self.corpus,
@@ -159,17 +146,6 @@ class LeaveOneOut:
             last_only=left_out == 0,
             device=self.device,
         )
-
-    def _step(self, batch: HistoryBatch, generator: torch.Generator) -> float:
-        settings = self.settings
-        self._optimizer.clear()
-        loss = self.model.sampled_loss(
-            self.model(batch), batch.targets_P, settings.num_negatives, settings.temperature, generator
-        )
-        loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types for it
-        if not self._optimizer.step():
-            raise FloatingPointError(f"the loss is {loss.item()} and its gradient not finite; lower the rate")
-        return loss.item()
 
     def _batch_ranks(self, batch: HistoryBatch, items_VD: torch.Tensor) -> Floats:
         scores_PV = tiled_product(self.model(batch), items_VD.T).cpu().numpy()

@@ -49,14 +49,22 @@ class NextItemModel(nn.Module):
         return F.normalize(self.items, dim=-1, eps=_EPSILON)
 
     def sampled_loss(
-        self, x_PD: Tensor, targets_P: Tensor, num_negatives: int, temperature: float, generator: torch.Generator
+        self,
+        x_PD: Tensor,
+        targets_P: Tensor,
+        *,
+        num_items: int,
+        num_negatives: int,
+        temperature: float,
+        generator: torch.Generator,
     ) -> Tensor:
-        """Mean cross entropy of each target among itself and negatives of its own, uniform with replacement.
+        """Mean cross entropy of each target among itself and negatives of its own, uniform over items 1 to `num_items`.
 
-        A negative that is the target is masked; there is no correction for how likely a negative was drawn.
+        They are drawn with replacement. A negative that is the target is masked; there is no correction for how likely
+        a negative was drawn.
         """
         shape = (len(targets_P), num_negatives)
-        negatives_PS = torch.randint(1, len(self.items), shape, generator=generator, device=targets_P.device)
+        negatives_PS = torch.randint(1, num_items + 1, shape, generator=generator, device=targets_P.device)
         samples_PS = torch.cat([targets_P.unsqueeze(-1), negatives_PS], -1)
         products_PS: Tensor = SampledProducts.apply(x_PD, self.unit_items(), samples_PS)  # type: ignore[no-untyped-call]  # torch declares no types for it
         is_target_PS = samples_PS == targets_P.unsqueeze(-1)

@@ -37,9 +37,9 @@ def test_a_run_that_goes_on_from_its_state_is_the_same_to_the_last_bit() -> None
     through, first, second = (run_factory(cycle_corpus()) for _ in range(3))
     losses = learn(through, range(3))
     assert learn(first, range(1)) == losses[:1]
-    second.load(first.state())
+    second.trainer.load(first.trainer.state())
     assert learn(second, range(1, 3)) == losses[1:]
-    state, other = through.state(), second.state()
+    state, other = through.trainer.state(), second.trainer.state()
     assert state.keys() == other.keys()
     assert all(np.array_equal(state[name], other[name]) for name in state)
 
@@ -48,7 +48,7 @@ def test_epochs_and_seeds_draw_differently() -> None:
     """The same batches, negatives and dropout each epoch are one epoch learned by heart."""
     corpus = cycle_corpus()
     runs = {(seed, epoch): run_factory(corpus, seed=seed) for seed in (0, 1) for epoch in (0, 1)}
-    runs[0, 1].load(runs[0, 0].state())
+    runs[0, 1].trainer.load(runs[0, 0].trainer.state())
     assert len({next(iter(run.run_epoch(epoch))) for (_, epoch), run in runs.items()}) == 4
 
 
