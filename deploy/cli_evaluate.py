@@ -82,14 +82,16 @@ def leave_one_out(
 def stream_synthetic(
     *,
     models: Annotated[
-        tuple[EncoderName, ...], Parameter(help="HSTU and what it is compared with; the stream has no times.")
+        tuple[EncoderName, ...],
+        Parameter(consume_multiple=True, help="HSTU and what it is compared with; the stream has no times."),
     ] = ("hstu-no-rab", "hstu-softmax-no-rab", "transformer"),
-    rates: Annotated[tuple[float, ...], Parameter(help="Learning rates; each model is judged at its best.")] = (
-        3e-4,
-        1e-3,
-        3e-3,
-    ),
-    seeds: Annotated[tuple[int, ...], Parameter(help="Each makes a stream and draws the weights.")] = (0, 1, 2),
+    rates: Annotated[
+        tuple[float, ...],
+        Parameter(consume_multiple=True, help="Learning rates; each model is judged at its best."),
+    ] = (3e-4, 1e-3, 3e-3),
+    seeds: Annotated[
+        tuple[int, ...], Parameter(consume_multiple=True, help="Each makes a stream and draws the weights.")
+    ] = (0, 1, 2),
     records: Annotated[int, Parameter(help="Records of a stream, a multiple of 20.")] = 100_000,
     ids: int = 2_000,
     categories: int = 100,
@@ -112,5 +114,32 @@ def stream_synthetic(
         for rate in rates
     ]
     figures = evaluate_stream(plans, resume=resume, plot=plot, device=device, num_threads=threads)
+    write_json(json, figures)
+    return 0
+
+
+@evaluate_app.command
+def rank(
+    *,
+    data: Data = "kuairand-pure",
+    columns: Columns = "",
+    actions: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, help="Actions that are reported; without it, all.")
+    ] = (),
+    json: JsonFile = None,
+    plot: Plot = None,
+    resume: Resume = None,
+    limit: Annotated[int | None, Parameter(help="Take only so many rows.")] = None,
+    cache: Path = Path(".headwater/cache"),
+    data_folder: Folder = None,
+    model: ModelSettings = ModelSettings(),  # noqa: B008 - frozen
+    learn: LearnSettings = LearnSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Give the odds of every action on each exposure before it is learned, beside two counted rates."""
+    from deploy.evaluate_rank import evaluate_rank
+    from streams.datasets import load_dataset
+
+    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say).head(limit)
+    figures = evaluate_rank(dataset, model, learn, actions=actions, resume=resume, plot=plot)
     write_json(json, figures)
     return 0

@@ -1,7 +1,7 @@
 """`headwater evaluate prequential`: a data set through the learner's own step, without Kafka."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,7 @@ def evaluate_prequential(
 ) -> dict[str, Any]:
     """Run the protocol over a data set, print and return its figures; raises `ValueError` for shares outside [0, 1]."""
     console = console or Console()
-    model = ModelSettings(
-        **{**asdict(model), "actions": dataset.action_names, "positive_action": _positive(model, dataset)}
-    )
+    model = model_of(dataset, model)
     console.print(PROTOCOL, markup=False, highlight=False)
     with _Progress(console, len(dataset)) as progress:
         report = prequential_run(
@@ -76,20 +74,24 @@ def write_ranks(path: Path, ranks: list[EventRank]) -> None:
     pyarrow.parquet.write_table(pa.table(columns), path)
 
 
-def _positive(model: ModelSettings, dataset: Dataset) -> str:
-    return model.positive_action if model.positive_action in dataset.action_names else ""
+def model_of(dataset: Dataset, model: ModelSettings) -> ModelSettings:
+    """The settings with the data set's actions, and with its own positive action where it lacks theirs."""
+    positive = model.positive_action if model.positive_action in dataset.action_names else ""
+    return replace(model, actions=dataset.action_names, positive_action=positive)
 
 
 def _figures(report: PrequentialReport) -> dict[str, Any]:
     figures = asdict(report)
     del figures["ranks"]
-    return {name: _json(value) for name, value in figures.items()}
+    return {name: finite_or_null(value) for name, value in figures.items()}
 
 
-def _json(value: Any) -> Any:
-    """The value with null for what is not finite, which JSON cannot say."""
+def finite_or_null(value: Any) -> Any:
+    """The value to six digits, with null for what is not finite, which JSON cannot say."""
     if isinstance(value, dict):
-        return {name: _json(part) for name, part in value.items()}
+        return {name: finite_or_null(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [finite_or_null(part) for part in value]
     if isinstance(value, float):
         return round(value, 6) if value - value == 0 else None
     return value
