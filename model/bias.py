@@ -3,6 +3,8 @@
 Shapes: S sequences, R queries of a block, C columns (keys), W the longest distance in tokens, T tokens.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,19 @@ def time_buckets(seconds: Tensor) -> Tensor:
     """
     logs = seconds.to(torch.float32).abs_().clamp_(1, _LONGEST_SECONDS).log_()
     return logs.div_(_BUCKET_WIDTH).to(torch.int32)
+
+
+@cache
+def bucket_edges() -> tuple[int, ...]:
+    """First number of seconds in each time bucket (1 for the first), then a number that is never reached."""
+    edges = [1]
+    for bucket in range(1, NUM_TIME_BUCKETS + 1):
+        low, high = edges[-1], 2**62
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if int(time_buckets(torch.tensor([middle]))) < bucket else (low, middle)
+        edges.append(low)
+    return (*edges, 2**63 - 1)
 
 
 class RelativeBias(nn.Module):

@@ -97,7 +97,7 @@ class HSTU(nn.Module):
         longest = int(layout.positions_T.max())
         if longest > self.window:
             raise ValueError(f"positions must be at most window = {self.window}, got {longest}: cut the histories")
-        plan = AttentionPlan.of(layout, x_TD.device, relative_bias=self.relative_bias)
+        plan = AttentionPlan(layout, x_TD.device, relative_bias=self.relative_bias)
         for layer in self.layers:
             x_TD = layer(x_TD, plan)
         return F.normalize(x_TD, dim=-1, eps=_EPSILON)

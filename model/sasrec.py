@@ -61,7 +61,7 @@ class SASRec(nn.Module):
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """Unit vectors [T, D]."""
-        plan = AttentionPlan.of(layout, x_TD.device, relative_bias=False)
+        plan = AttentionPlan(layout, x_TD.device, relative_bias=False)
         for block in self.blocks:
             x_TD = block(x_TD, plan)
         return F.normalize(x_TD, dim=-1, eps=_UNIT_EPSILON)

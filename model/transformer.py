@@ -63,7 +63,7 @@ class Transformer(nn.Module):
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """Unit vectors [T, D]."""
-        plan = AttentionPlan.of(layout, x_TD.device, relative_bias=False)
+        plan = AttentionPlan(layout, x_TD.device, relative_bias=False)
         for layer in self.layers:
             x_TD = layer(x_TD, plan)
         return F.normalize(self.norm(x_TD), dim=-1, eps=_UNIT_EPSILON)

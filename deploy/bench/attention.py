@@ -69,7 +69,7 @@ class AttentionCase:
 
     def blocked(self) -> Tensor:
         """Forward and backward by the product's attention, its plan for the layout included."""
-        plan = AttentionPlan.of(self.layout, torch.device("cpu"), relative_bias=True)
+        plan = AttentionPlan(self.layout, torch.device("cpu"), relative_bias=True)
         rule = Rule(softmax=False, divisor=self.shape.length)
         return self._backward(interval_attention(self.q_Thd, self.k_Thd, self.v_Thd, plan, self.bias, rule))
 
