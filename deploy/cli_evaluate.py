@@ -25,6 +25,8 @@ def prequential(
     freeze_after: Annotated[float | None, Parameter(help="Stop learning after this share of the events.")] = None,
     ranks: Annotated[Path | None, Parameter(help="Write event, user_id, item_id, rank to this Parquet file.")] = None,
     json: JsonFile = None,
+    plot: Plot = None,
+    resume: Resume = None,
     limit: Annotated[int | None, Parameter(help="Take only so many rows.")] = None,
     cache: Path = Path(".headwater/cache"),
     data_folder: Folder = None,
@@ -36,7 +38,9 @@ def prequential(
     from streams.datasets import load_dataset
 
     dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say).head(limit)
-    figures = evaluate_prequential(dataset, model, learn, freeze_after=freeze_after, ranks=ranks)
+    figures = evaluate_prequential(
+        dataset, model, learn, freeze_after=freeze_after, ranks=ranks, resume=resume, plot=plot
+    )
     write_json(json, figures)
     return 0
 

@@ -1,7 +1,5 @@
 """`headwater evaluate rank`: the odds of every action on every exposure of a data set, before it is learned."""
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from deploy.evaluate import finite_or_null, interactions, model_of
+from deploy.evaluate import dataset_digest, finite_or_null, interactions, model_of
 from deploy.plots import draw_curves
 from deploy.run_state import RunState
 from model.metrics import Floats
@@ -53,7 +51,7 @@ def evaluate_rank(
     console = console or Console()
     console.print(PROTOCOL, markup=False, highlight=False)
     model = model_of(dataset, model)
-    state = RunState(resume, {"data": _digest(dataset), "model": asdict(model), "learn": asdict(learn)})
+    state = RunState(resume, {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)})
     model_logits = _scores(RankingRun(model, learn), dataset, state, console)
     bar_logits = rate_bar_logits(dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))
     figures = {
@@ -124,10 +122,3 @@ def _draw(path: Path, data: str, figures: dict[str, Any]) -> None:
         for who in ("model", "bar")
     }
     draw_curves(path, curves, title=f"Ranking on {data}", x="events", y="AUC of a twentieth")
-
-
-def _digest(dataset: Dataset) -> str:
-    digest = hashlib.sha256(json.dumps([dataset.user_ids, dataset.item_ids]).encode())
-    for column in (dataset.ts_ms, dataset.actions, dataset.values):
-        digest.update(column.tobytes())
-    return digest.hexdigest()

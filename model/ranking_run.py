@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from model.evaluation import Histories, Interaction
+from model.learner_arrays import learner_arrays, learner_of
 from model.metrics import BinaryFigures, Floats
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
@@ -31,19 +32,11 @@ class RankingRun:
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything but the users' histories."""
-        model, trainer = self.learner.state()
-        arrays = {"logits": self.logits_EA.copy()}
-        arrays |= {f"model/{name}": array for name, array in model.items()}
-        return arrays | {f"trainer/{name}": array for name, array in trainer.items()}
+        return learner_arrays(self.learner) | {"logits": self.logits_EA.copy()}
 
     def load(self, arrays: Mapping[str, np.ndarray], events: Sequence[Interaction]) -> None:
         """Take over a `state`, and the histories of the events that it is after."""
-        model, trainer = (
-            {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
-            for kind in ("model/", "trainer/")
-        )
-        settings = self.learner.model_settings, self.learner.learn_settings
-        self.learner = OnlineLearner.restore(*settings, model, trainer)
+        self.learner = learner_of(arrays, self.learner.model_settings, self.learner.learn_settings)
         self.logits_EA = arrays["logits"]
         for start in range(0, len(events), self.learner.learn_settings.batch_events):
             self._histories.extend(list(events[start : start + self.learner.learn_settings.batch_events]))
