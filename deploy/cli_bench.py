@@ -130,6 +130,17 @@ def attention(
     return 0
 
 
+@bench_app.command
+def candidates(
+    *, json: JsonFile = None, rounds: Annotated[int, Parameter(help="Repetitions of each way, in turns.")] = 5
+) -> int:
+    """Score 1,024 candidates against a history of 1,024: one by one, in microbatches, from a cache."""
+    from deploy.bench.candidates import run_candidates_bench
+
+    write_json(json, run_candidates_bench(rounds, say))
+    return 0
+
+
 def _report(figures: dict[str, Any], file: Path | None) -> int:
     write_json(file, figures)
     Console().print_json(data=figures)

@@ -68,11 +68,17 @@ class HSTULayer(nn.Module):
 
     def forward(self, x_TD: Tensor, plan: AttentionPlan) -> Tensor:
         """Tokens after this layer, [T, D]."""
+        u_TV, q_Thd, k_Thd, v_The = self.project(x_TD)
+        return self.finish(x_TD, u_TV, interval_attention(q_Thd, k_Thd, v_The, plan, self.bias, self.rule))
+
+    def project(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gates [T, h * e], queries and keys [T, h, d] and values [T, h, e]."""
         u_TV, v_TV, q_TK, k_TK = torch.split(F.silu(tiled_product(_norm(x_TD), self.uvqk)), self.sizes, -1)
         q_Thd, k_Thd, v_The = (x.view(len(x), self.num_heads, -1) for x in (q_TK, k_TK, v_TV))
-        if self.score_scale != 1:
-            q_Thd = q_Thd * self.score_scale
-        attended_The = interval_attention(q_Thd, k_Thd, v_The, plan, self.bias, self.rule)
+        return u_TV, q_Thd if self.score_scale == 1 else q_Thd * self.score_scale, k_Thd, v_The
+
+    def finish(self, x_TD: Tensor, u_TV: Tensor, attended_The: Tensor) -> Tensor:
+        """Tokens after this layer, from what attention gave."""
         gated_TV = self.dropout(u_TV * _norm(attended_The.flatten(1)))
         return x_TD + tiled_product(gated_TV, self.output.weight.T) + self.output.bias
 
@@ -100,7 +106,12 @@ class HSTU(nn.Module):
         plan = AttentionPlan(layout, x_TD.device, relative_bias=self.relative_bias)
         for layer in self.layers:
             x_TD = layer(x_TD, plan)
-        return F.normalize(x_TD, dim=-1, eps=_EPSILON)
+        return unit_vectors(x_TD)
+
+
+def unit_vectors(x_TD: Tensor) -> Tensor:
+    """Rows divided by their length: what leaves a stack."""
+    return F.normalize(x_TD, dim=-1, eps=_EPSILON)
 
 
 def tiled_product(x_TD: Tensor, weight_DE: Tensor) -> Tensor:
