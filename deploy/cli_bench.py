@@ -141,6 +141,20 @@ def candidates(
     return 0
 
 
+@bench_app.command
+def utilization(
+    *,
+    json: JsonFile = None,
+    rounds: Annotated[int, Parameter(help="Repetitions of each, in turns.")] = 9,
+    threads: Annotated[int, Parameter(help="Threads of torch.")] = 2,
+) -> int:
+    """Hold training and scoring of the encoder against the machine's rate of matrix products."""
+    from deploy.bench.utilization import run_utilization_bench
+
+    write_json(json, run_utilization_bench(rounds, threads, say))
+    return 0
+
+
 def _report(figures: dict[str, Any], file: Path | None) -> int:
     write_json(file, figures)
     Console().print_json(data=figures)
