@@ -26,14 +26,14 @@ def launch(
 
 
 def main() -> None:
-    """Run a command; wrong input and set-ups that cannot work end with one line and exit code 2."""
+    """Run a command; wrong input and set-ups and models that cannot work end with one line and exit code 2."""
     try:
         code = app.meta(exit_on_error=False, result_action="return_value")
     except KeyboardInterrupt:
         sys.exit(130)
     except CycloptsError:
         sys.exit(2)
-    except (ValueError, HeadwaterError) as error:
+    except (ValueError, FloatingPointError, HeadwaterError) as error:
         Console(stderr=True).print(f"headwater: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

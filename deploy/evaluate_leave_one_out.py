@@ -71,6 +71,8 @@ def evaluate_leave_one_out(
 def _train(run: LeaveOneOut, state: RunState, evaluate_every: int, console: Console) -> list[_Row]:
     saved = state.load()
     rows, num_epochs = saved.rows, run.settings.num_epochs
+    if len(rows) > num_epochs:
+        raise ValueError(f"epochs must be >= {len(rows)}, as many as {state.path} holds already, got {num_epochs}")
     if rows:
         run.trainer.load(saved.arrays)
         console.print(f"going on after epoch {len(rows)}")

@@ -64,6 +64,14 @@ def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
         evaluate(replace(SETTINGS, rate=0.5), resume=tmp_path / "s")
 
 
+def test_a_state_beyond_the_last_epoch_is_refused_and_one_at_it_is_shown(tmp_path: Path) -> None:
+    """Figures of 4 epochs would be given out as those of 2."""
+    whole = evaluate(resume=tmp_path / "s")
+    assert evaluate(resume=tmp_path / "s") == whole
+    with pytest.raises(ValueError, match=r"epochs must be >= 4, as many as .* holds already, got 2"):
+        evaluate(replace(SETTINGS, num_epochs=2), resume=tmp_path / "s")
+
+
 def test_in_a_terminal_there_is_a_bar() -> None:
     """Minutes without a sign of life."""
     out = io.StringIO()
