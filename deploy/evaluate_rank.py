@@ -21,11 +21,13 @@ from streams.dataset import Dataset
 
 NUM_PARTS = 20
 WARM_UP_PARTS = 2
+_WHO = ("model", "bar", "both")
 PROTOCOL = (
     "Ranking protocol: exposures in time order, ties in file order; each is scored for every action with weights, "
     "history and counts before it, then learned. The first 10 % are learned, not counted. The bar adds the log odds "
-    "of the item's and of the user's rate so far, with two weights and a bias learned online. NE is the log loss over "
-    "the entropy of the action's rate; intervals of AUC are 95 % (Hanley & McNeil)."
+    "of the item's and of the user's rate so far, with two weights and a bias learned online; `both` is the bar with "
+    "the model's log odds as a third input. NE is the log loss over the entropy of the action's rate; intervals of "
+    "AUC are 95 % (Hanley & McNeil)."
 )
 
 
@@ -53,10 +55,9 @@ def evaluate_rank(
     model = model_of(dataset, model)
     state = RunState(resume, {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)})
     model_logits = _scores(RankingRun(model, learn), dataset, state, console)
-    bar_logits = rate_bar_logits(dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))
-    figures = {
-        name: _action_figures(dataset, name, model_logits, bar_logits) for name in actions or dataset.action_names
-    }
+    columns = (dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))
+    logits = {"model": model_logits, "bar": rate_bar_logits(*columns), "both": rate_bar_logits(*columns, model_logits)}
+    figures = {name: _action_figures(dataset, name, logits) for name in actions or dataset.action_names}
     for name, row in figures.items():
         console.print(_line(name, row), markup=False, highlight=False, soft_wrap=True)
     if plot is not None:
@@ -86,13 +87,13 @@ def _edges(num_events: int) -> list[int]:
     return [num_events * part // NUM_PARTS for part in range(NUM_PARTS + 1)]
 
 
-def _action_figures(dataset: Dataset, name: str, model_logits: Floats, bar_logits: Floats) -> dict[str, Any]:
-    """Of one action: model and bar over all counted events, and by twentieth."""
+def _action_figures(dataset: Dataset, name: str, logits: dict[str, Floats]) -> dict[str, Any]:
+    """Of one action: all that give odds, over all counted events and by twentieth."""
     column, edges = dataset.action_names.index(name), _edges(len(dataset))
     labels = (dataset.actions >> column) & 1 == 1
     counted = slice(edges[WARM_UP_PARTS], None)
     row: dict[str, Any] = {"events": len(labels[counted]), "positives": int(labels[counted].sum())}
-    scores = {"model": model_logits[:, column], "bar": bar_logits[:, column]}
+    scores = {who: columns[:, column] for who, columns in logits.items()}
     row |= {who: ranking_figures(own[counted], labels[counted]) for who, own in scores.items()}
     row["curve"] = [
         {
@@ -112,13 +113,13 @@ def _line(name: str, row: dict[str, Any]) -> str:
             return f"{who} has no AUC, as one label is absent"
         return f"{who} AUC {figures['auc']:.4f} +- {figures['auc_half_width']:.4f}, NE {figures['ne']:.4f}"
 
-    return f"{name} ({row['positives']:,} of {row['events']:,}): {said('model')}; {said('bar')}"
+    return f"{name} ({row['positives']:,} of {row['events']:,}): {'; '.join(map(said, _WHO))}"
 
 
 def _draw(path: Path, data: str, figures: dict[str, Any]) -> None:
     curves = {
         f"{name}, {who}": [(part["events"], part[who]) for part in row["curve"] if part[who] is not None]
         for name, row in figures.items()
-        for who in ("model", "bar")
+        for who in _WHO
     }
     draw_curves(path, curves, title=f"Ranking on {data}", x="events", y="AUC of a twentieth")

@@ -1,11 +1,12 @@
 """The bar of every ranking figure: how often an item and a user were acted on so far.
 
-Shapes: E events, A action types, F the three inputs of the bar.
+Shapes: E events, A action types, F the inputs that are weighed: 1, item, user, model.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from model.layout import Integers
 from model.metrics import Floats
@@ -16,15 +17,23 @@ _RATE = 0.05
 _EPSILON = 1e-8
 
 
-def rate_bar_logits(users: Sequence[str], items: Sequence[str], actions_E: Integers, num_actions: int) -> Floats:
+def rate_bar_logits(
+    users: Sequence[str],
+    items: Sequence[str],
+    actions_E: Integers,
+    num_actions: int,
+    model_EA: npt.NDArray[np.floating] | None = None,
+) -> Floats:
     """Log odds [E, A] of each action for each exposure, from the exposures before it alone.
 
     logit(global rate) + b + w_1 (logit(item's rate) - logit(global rate)) + w_2 (the same of the user), with b and both
-    weights of each action learned online by AdaGrad on the log loss, after each exposure is scored.
+    weights of each action learned online by AdaGrad on the log loss, after each exposure is scored. With the log odds
+    `model_EA` of a model, w_3 times what they are above logit(global rate) is added: what the model is worth beside
+    the counts.
     """
     labels_EA = ((actions_E[:, None] >> np.arange(num_actions)) & 1).astype(np.float64)
     of_items, of_users = _Rates(num_actions), _Rates(num_actions)
-    weights_FA = np.array([[0.0], [1.0], [1.0]]) * np.ones(num_actions)
+    weights_FA = np.array([[0.0], [1.0], [1.0], [0.0]]) * np.ones(num_actions)
     squares_FA = np.full_like(weights_FA, _EPSILON)
     totals_A, logits_EA = np.zeros(num_actions), np.zeros_like(labels_EA)
     for event, (user, item) in enumerate(zip(users, items, strict=True)):
@@ -35,6 +44,7 @@ def rate_bar_logits(users: Sequence[str], items: Sequence[str], actions_E: Integ
                 np.ones(num_actions),
                 _log_odds(of_items.rates(item, global_A)) - base_A,
                 _log_odds(of_users.rates(user, global_A)) - base_A,
+                np.zeros(num_actions) if model_EA is None else model_EA[event] - base_A,
             ]
         )
         logits_EA[event] = base_A + (weights_FA * inputs_FA).sum(0)

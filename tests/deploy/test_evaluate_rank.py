@@ -47,6 +47,8 @@ def test_every_action_stands_beside_its_bar(tmp_path: Path) -> None:
     assert (click["events"], buy["positives"]) == (360, 0)
     assert click["bar"]["auc"] > 0.7
     assert click["model"]["auc"] > 0.6
+    assert click["both"]["auc"] > 0.7
+    assert click["both"] != click["bar"]
     assert 0 < click["model"]["auc_half_width"] < 0.1
     assert buy["model"] == {"auc": None, "auc_half_width": None, "ne": None}
     assert [part["events"] for part in click["curve"]] == list(range(20, 401, 20))

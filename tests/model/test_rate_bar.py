@@ -37,6 +37,22 @@ def test_no_score_follows_from_what_comes_after_it() -> None:
     assert not np.array_equal(before[201:], after[201:])
 
 
+def test_a_model_beside_the_bar_adds_what_it_knows_and_noise_adds_nothing() -> None:
+    """Whether a model is worth anything beside two counters could not be told."""
+    users, items, actions = made()
+    label = (actions & 1).astype(np.float64)
+    draws = np.random.default_rng(1)
+    noise = draws.normal(size=(len(label), 2))
+    models = {"none": None, "noise": noise, "knows": noise + 3 * label[:, None]}
+    entropies = {}
+    for name, model in models.items():
+        figure = BinaryFigures()
+        figure.update(rate_bar_logits(users, items, actions, 2, model)[1_000:, 0], label[1_000:] == 1)
+        entropies[name] = figure.normalized_entropy()
+    assert entropies["knows"] < 0.6 * entropies["none"]
+    assert abs(entropies["noise"] - entropies["none"]) < 0.02
+
+
 def test_the_first_scores_are_the_formula() -> None:
     """Smoothing or the order of score and count could be another without being seen."""
     logits = rate_bar_logits(["u", "u"], ["i", "j"], np.array([1, 0]), 1)
