@@ -9,6 +9,7 @@ from deploy.cli_app import Columns, Data, Folder, JsonFile, evaluate_app, pairs,
 from deploy.json_file import write_json
 from model.encoders import EncoderName
 from model.settings import LearnSettings, ModelSettings
+from model.stochastic_length import Selection
 
 Resume = Annotated[Path | None, Parameter(help="Keep the run's state in this file, and go on from there.")]
 ResumeFolder = Annotated[Path | None, Parameter(help="Keep each run's state in this folder, and go on from there.")]
@@ -53,6 +54,8 @@ def leave_one_out(
     model: Annotated[EncoderName, Parameter(help="HSTU, an ablation of it, or what it is compared with.")] = "hstu",
     preset: Annotated[Literal["base", "large"], Parameter(help="2 layers of 1 head, or 8 of 2; 50 wide.")] = "base",
     epochs: int = 101,
+    alpha: Annotated[float, Parameter(help="Of stochastic length, in (1, 2]; 2: learn from whole histories.")] = 2.0,
+    selection: Annotated[Selection, Parameter(help="Which events of a shortened history stay.")] = "weighted",
     seed: int = 0,
     evaluate_every: Annotated[int, Parameter(help="Take figures every so many epochs, and after the last.")] = 5,
     json: JsonFile = None,
@@ -68,7 +71,9 @@ def leave_one_out(
     from model.leave_one_out import LeaveOneOutSettings
     from streams.histories import load_corpus
 
-    settings = LeaveOneOutSettings(encoder=model, num_epochs=epochs, seed=seed, **PRESETS[preset])
+    settings = LeaveOneOutSettings(
+        encoder=model, num_epochs=epochs, alpha=alpha, selection=selection, seed=seed, **PRESETS[preset]
+    )
     figures = evaluate_leave_one_out(
         load_corpus(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say),
         settings,

@@ -2,7 +2,8 @@
 
 Order     Each user's events in the order that they are given in; nobody and nothing is filtered by count.
 Learning  All but the last event; one sample for each user and epoch, its newest `max_history` + 1 events; each token
-          predicts the next event, at the time of that event.
+          predicts the next event, at the time of that event. With `alpha` below 2, long histories are shortened first
+          (stochastic length), anew in each epoch.
 Target    Each user's last event, predicted at its time from the `max_history` events before it.
 Ranking   By cosine over the whole catalogue less the user's own earlier items, all of them; a target among those is a
           miss. Ties count half. There is no validation set: figures are those after the last epoch.
@@ -12,6 +13,7 @@ Shapes: B users, P predictions, D width, V items and a padding row 0.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,13 +22,14 @@ from model.corpus import Corpus
 from model.cutoffs import cutoff_figures
 from model.encoder import EncoderSettings
 from model.encoders import EncoderName, make_encoder
-from model.history_batch import HistoryBatch, history_batch, usable_users
+from model.history_batch import Choose, HistoryBatch, history_batch, usable_users
 from model.hstu import tiled_product
 from model.layout import Integers
 from model.metrics import Floats
 from model.next_item import NextItemModel
 from model.next_item_trainer import NextItemTrainer
 from model.prequential import candidate_ranks
+from model.stochastic_length import Selection, StochasticLength
 
 _RANKED_USERS = 256
 _EXTRA_POSITIONS = 11
@@ -55,6 +58,10 @@ class LeaveOneOutSettings:
     """Cosines are divided by it."""
     rate: float = 1e-3
     """AdamW learning rate; betas .9 and .98, no weight decay, no warm-up."""
+    alpha: float = 2.0
+    """Of stochastic length: of a long history, about max_history^(alpha / 2) events are learned from; 2: all."""
+    selection: Selection = "weighted"
+    """Which events of a shortened history stay."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +75,11 @@ class LeaveOneOutSettings:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
         if self.num_heads < 1 or self.dim % self.num_heads:
             raise ValueError(f"dim must be a multiple of num_heads, got {self.dim} and {self.num_heads}")
+        self.lengths()
+
+    def lengths(self) -> StochasticLength:
+        """What part of a history is learned from; raises `ValueError`."""
+        return StochasticLength(alpha=self.alpha, longest=self.max_history, selection=self.selection)
 
     def shape(self) -> EncoderSettings:
         """Settings of the encoder; raises `ValueError`."""
@@ -112,8 +124,9 @@ class LeaveOneOut:
         draws = np.random.default_rng([self.settings.seed, epoch])
         self.trainer.begin(int(draws.integers(2**62)))
         users = draws.permutation(usable_users(self.corpus, 1))
+        choose = None if self.settings.alpha == 2 else partial(self.settings.lengths().choose, draws=draws)
         for start in range(0, len(users), self.settings.batch_users):
-            batch = self._batch(users[start : start + self.settings.batch_users], 1)
+            batch = self._batch(users[start : start + self.settings.batch_users], 1, choose)
             yield self.trainer.step(batch, self.corpus.num_items)
 
     def num_steps(self) -> int:
@@ -137,7 +150,7 @@ class LeaveOneOut:
         """HR, NDCG and MRR of all targets."""
         return cutoff_figures(self.ranks())
 
-    def _batch(self, users: Integers, left_out: int) -> HistoryBatch:
+    def _batch(self, users: Integers, left_out: int, choose: Choose | None = None) -> HistoryBatch:
         return history_batch(
             self.corpus,
             users,
@@ -145,6 +158,7 @@ class LeaveOneOut:
             max_history=self.settings.max_history,
             last_only=left_out == 0,
             device=self.device,
+            choose=choose,
         )
 
     def _batch_ranks(self, batch: HistoryBatch, items_VD: torch.Tensor) -> Floats:

@@ -65,3 +65,18 @@ def test_who_has_too_few_events_is_left_out() -> None:
     corpus = corpus_factory()
     assert usable_users(corpus, 0).tolist() == [0, 2, 3, 4]
     assert usable_users(corpus, 1).tolist() == [0, 2, 3]
+
+
+def test_of_a_shortened_history_each_token_predicts_the_next_one_that_stays() -> None:
+    """A gap in the history would be filled by a target that the tokens do not lead to."""
+    corpus = corpus_factory()
+    users = np.array([2, 3])
+    batch = history_batch(
+        corpus, users, left_out=0, max_history=18, last_only=False, device=CPU, choose=lambda seconds: np.array([1, 4])
+    )
+    own = np.arange(corpus.offsets[3], corpus.offsets[4])
+    reads = batch.reads_P[batch.users_P == 3].numpy()
+    assert batch.items_T[reads].tolist() == corpus.items_T[own[[1, 4]]].tolist()
+    assert batch.targets_P[batch.users_P == 3].tolist() == corpus.items_T[own[[4, -1]]].tolist()
+    assert batch.layout.query_seconds_T[reads].tolist() == corpus.seconds_T[own[[4, -1]]].tolist()
+    assert len(batch.reads_P) == 4

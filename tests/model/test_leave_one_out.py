@@ -52,6 +52,15 @@ def test_epochs_and_seeds_draw_differently() -> None:
     assert len({next(iter(run.run_epoch(epoch))) for (_, epoch), run in runs.items()}) == 4
 
 
+def test_stochastic_length_shortens_what_is_learned_from_and_nothing_that_is_ranked_by() -> None:
+    """Figures of shortened histories would be another model's, and an ablation without effect says nothing."""
+    whole, shortened = (run_factory(cycle_corpus(), alpha=alpha, selection="newest") for alpha in (2.0, 1.2))
+    assert whole.ranks().tolist() == shortened.ranks().tolist()
+    assert learn(whole, range(1)) != learn(shortened, range(1))
+    with pytest.raises(ValueError, match="alpha must be in"):
+        LeaveOneOutSettings(alpha=1.0)
+
+
 def test_ranks_are_those_of_a_plain_sort_without_the_user_s_earlier_items() -> None:
     """A history cut for the model must still leave the candidates whole, or old favourites crowd the list."""
     corpus = corpus_factory(lengths=(4, 1, 20, 7, 2))
