@@ -53,20 +53,7 @@ def evaluate_prequential(
     console.print(PROTOCOL, markup=False, highlight=False)
     identity = {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)}
     kept = KeptRun(RunState(resume, {**identity, "freeze_after": freeze_after}), dataset, model, learn)
-    with _Progress(console, len(dataset)) as progress:
-
-        def show(events: int, figures: PrequentialFigures) -> None:
-            progress.show(events, figures)
-            kept.note(events, figures)
-
-        report = prequential_run(
-            kept.learner,
-            interactions(dataset),
-            total=len(dataset),
-            freeze_after=freeze_after,
-            progress=show,
-            ranks=kept.ranks,
-        )
+    report = _run(kept, dataset, freeze_after, console)
     if ranks is not None:
         write_ranks(ranks, kept.ranks)
     figures = {"data": dataset.name, "freeze_after": freeze_after, **_figures(report)}
@@ -76,6 +63,23 @@ def evaluate_prequential(
         curves = {name: [(row["events"], row[name]) for row in kept.rows if row[name] is not None] for name in _CURVES}
         draw_curves(plot, curves, title=f"Prequential on {dataset.name}", x="events", y="HR@10 so far")
     return {**figures, "curve": kept.rows}
+
+
+def _run(kept: KeptRun, dataset: Dataset, freeze_after: float | None, console: Console) -> PrequentialReport:
+    with _Progress(console, len(dataset)) as progress:
+
+        def show(events: int, figures: PrequentialFigures) -> None:
+            progress.show(events, figures)
+            kept.note(events, figures)
+
+        return prequential_run(
+            kept.learner,
+            interactions(dataset),
+            total=len(dataset),
+            freeze_after=freeze_after,
+            progress=show,
+            ranks=kept.ranks,
+        )
 
 
 def dataset_digest(dataset: Dataset) -> str:

@@ -33,8 +33,7 @@ def rate_bar_logits(
     """
     labels_EA = ((actions_E[:, None] >> np.arange(num_actions)) & 1).astype(np.float64)
     of_items, of_users = _Rates(num_actions), _Rates(num_actions)
-    weights_FA = np.array([[0.0], [1.0], [1.0], [0.0]]) * np.ones(num_actions)
-    squares_FA = np.full_like(weights_FA, _EPSILON)
+    weights = _Weights(num_actions)
     totals_A, logits_EA = np.zeros(num_actions), np.zeros_like(labels_EA)
     for event, (user, item) in enumerate(zip(users, items, strict=True)):
         global_A = (totals_A + 1) / (event + 2)
@@ -47,14 +46,31 @@ def rate_bar_logits(
                 np.zeros(num_actions) if model_EA is None else model_EA[event] - base_A,
             ]
         )
-        logits_EA[event] = base_A + (weights_FA * inputs_FA).sum(0)
-        slope_FA = (1 / (1 + np.exp(-logits_EA[event])) - labels_EA[event]) * inputs_FA
-        squares_FA += slope_FA**2
-        weights_FA -= _RATE * slope_FA / np.sqrt(squares_FA)
+        logits_EA[event] = base_A + weights.sum(inputs_FA)
+        weights.learn(inputs_FA, logits_EA[event], labels_EA[event])
         totals_A += labels_EA[event]
         of_items.update(item, labels_EA[event])
         of_users.update(user, labels_EA[event])
     return logits_EA
+
+
+class _Weights:
+    """Weights of the inputs for each action: at first the counts as they are, and nothing of a model."""
+
+    def __init__(self, num_actions: int) -> None:
+        self._weights_FA = np.array([[0.0], [1.0], [1.0], [0.0]]) * np.ones(num_actions)
+        self._squares_FA = np.full_like(self._weights_FA, _EPSILON)
+
+    def sum(self, inputs_FA: Floats) -> Floats:
+        """Weighted sum of each action's inputs."""
+        total_A: Floats = (self._weights_FA * inputs_FA).sum(0)
+        return total_A
+
+    def learn(self, inputs_FA: Floats, logits_A: Floats, labels_A: Floats) -> None:
+        """One step of AdaGrad on the log loss."""
+        slope_FA = (1 / (1 + np.exp(-logits_A)) - labels_A) * inputs_FA
+        self._squares_FA += slope_FA**2
+        self._weights_FA -= _RATE * slope_FA / np.sqrt(self._squares_FA)
 
 
 class _Rates:
