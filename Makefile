@@ -66,7 +66,7 @@ bench-candidates: install  ## Score many candidates of one user: one by one, in 
 	@$(BIN)/headwater bench candidates $(ARGS)
 
 bench-utilization: install  ## Hold training and scoring of the encoder against the rate of matrix products
-	@$(BIN)/headwater bench utilization $(ARGS)
+	@OMP_WAIT_POLICY=passive $(BIN)/headwater bench utilization $(ARGS)
 
 wheel: install  ## Build dist/headwater-*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .
