@@ -52,10 +52,7 @@ def history_batch(
     event before their last target: see `usable_users`.
     """
     last_B = corpus.offsets[users + 1] - left_out - 1
-    first_B = np.maximum(last_B - max_history, corpus.offsets[users])
-    histories = [np.arange(first, last) for first, last in zip(first_B.tolist(), last_B.tolist(), strict=True)]
-    if choose is not None:
-        histories = [history[choose(corpus.seconds_T[history])] for history in histories]
+    histories = _histories(corpus, np.maximum(last_B - max_history, corpus.offsets[users]), last_B, choose)
     lengths_B = np.array([len(history) for history in histories])
     order = np.argsort(lengths_B, kind="stable")
     users, last_B, lengths_B = users[order], last_B[order], lengths_B[order]
@@ -77,6 +74,14 @@ def history_batch(
         torch.from_numpy(corpus.items_T[following_T[reads_P]]).to(device),
         np.repeat(users, padded_B)[reads_P],
     )
+
+
+def _histories(corpus: Corpus, first_B: Integers, last_B: Integers, choose: Choose | None) -> list[Integers]:
+    """Events of the corpus that each history is."""
+    histories = [np.arange(first, last) for first, last in zip(first_B.tolist(), last_B.tolist(), strict=True)]
+    if choose is None:
+        return histories
+    return [history[choose(corpus.seconds_T[history])] for history in histories]
 
 
 def usable_users(corpus: Corpus, left_out: int) -> Integers:

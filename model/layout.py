@@ -130,19 +130,23 @@ def sequence_layout(
     if target_ends is not None:
         positions_T[is_target_T] = target_ends
     end_T = np.where(is_target_T, positions_T, np.where(is_prefix_T, history_T, index_T + 1))
-    first_T = np.zeros_like(index_T)
-    if local_window is not None:
-        place_T = positions_T - np.maximum(prefix_T - 1, 0)
-        first_T = np.where(is_prefix_T | (place_T <= local_window), 0, positions_T - local_window)
     return Layout(
         offsets=offsets,
         num_history=num_history,
         seconds_T=seconds_T,
         query_seconds_T=query_seconds_T,
         positions_T=positions_T,
-        first_T=first_T,
+        first_T=_first_keys(positions_T, prefix_T, local_window),
         end_T=end_T,
     )
+
+
+def _first_keys(positions_T: Integers, prefix_T: Integers, local_window: int | None) -> Integers:
+    """First key of each token, given the length of its sequence's prefix, which counts as one place."""
+    if local_window is None:
+        return np.zeros_like(positions_T)
+    place_T = positions_T - np.maximum(prefix_T - 1, 0)
+    return np.where((positions_T < prefix_T) | (place_T <= local_window), 0, positions_T - local_window)
 
 
 def next_seconds(offsets: Integers, seconds_T: Integers, last_B: Integers) -> Integers:
