@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory clean
+.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention bench-candidates bench-utilization clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,15 @@ bench-restore: install  ## Measure a restore on an empty disk, on an Apache Kafk
 
 bench-memory: install  ## Measure a worker's memory over a long run, on an Apache Kafka in KAFKA_HOME
 	@$(BIN)/headwater bench memory $(ARGS)
+
+bench-attention: install  ## Hold attention against the naive einsum of the published code: speed and memory
+	@$(BIN)/headwater bench attention $(ARGS)
+
+bench-candidates: install  ## Score many candidates of one user: one by one, in microbatches, from a cache
+	@$(BIN)/headwater bench candidates $(ARGS)
+
+bench-utilization: install  ## Hold training and scoring of the encoder against the rate of matrix products
+	@OMP_WAIT_POLICY=passive $(BIN)/headwater bench utilization $(ARGS)
 
 wheel: install  ## Build dist/headwater-*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .

@@ -1,4 +1,4 @@
-"""The command `headwater`: its settings, its exit codes. The verbs are in `cli_streams.py` and `cli_model.py`."""
+"""The command `headwater`: its settings, its exit codes. The verbs are in the files `cli_*.py`."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from cyclopts import CycloptsError, Parameter
 from rich.console import Console
 
-from deploy import cli_bench, cli_model, cli_streams
+from deploy import cli_bench, cli_evaluate, cli_model, cli_streams
 from deploy.cli_app import app
 from deploy.settings import LayeredConfig, environment, read_layers
 from storage.errors import HeadwaterError
 
-__all__ = ["app", "cli_bench", "cli_model", "cli_streams", "main"]
+__all__ = ["app", "cli_bench", "cli_evaluate", "cli_model", "cli_streams", "main"]
 
 
 @app.meta.default
@@ -26,14 +26,14 @@ def launch(
 
 
 def main() -> None:
-    """Run a command; wrong input and set-ups that cannot work end with one line and exit code 2."""
+    """Run a command; wrong input and set-ups and models that cannot work end with one line and exit code 2."""
     try:
         code = app.meta(exit_on_error=False, result_action="return_value")
     except KeyboardInterrupt:
         sys.exit(130)
     except CycloptsError:
         sys.exit(2)
-    except (ValueError, HeadwaterError) as error:
+    except (ValueError, FloatingPointError, HeadwaterError) as error:
         Console(stderr=True).print(f"headwater: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

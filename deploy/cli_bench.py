@@ -119,6 +119,42 @@ def memory(
     return _report(run_memory_bench(plan, kafka_home, folder, environment(), say), json)
 
 
+@bench_app.command
+def attention(
+    *, json: JsonFile = None, rounds: Annotated[int, Parameter(help="Repetitions of each, in turns.")] = 11
+) -> int:
+    """Hold blocked attention against the naive einsum: speed of forward and backward, peak memory by length."""
+    from deploy.bench.attention import run_attention_bench
+
+    write_json(json, run_attention_bench(rounds, say))
+    return 0
+
+
+@bench_app.command
+def candidates(
+    *, json: JsonFile = None, rounds: Annotated[int, Parameter(help="Repetitions of each way, in turns.")] = 5
+) -> int:
+    """Score 1,024 candidates against a history of 1,024: one by one, in microbatches, from a cache."""
+    from deploy.bench.candidates import run_candidates_bench
+
+    write_json(json, run_candidates_bench(rounds, say))
+    return 0
+
+
+@bench_app.command
+def utilization(
+    *,
+    json: JsonFile = None,
+    rounds: Annotated[int, Parameter(help="Repetitions of each, in turns.")] = 9,
+    threads: Annotated[int, Parameter(help="Threads of torch.")] = 2,
+) -> int:
+    """Hold training and scoring of the encoder against the machine's rate of matrix products."""
+    from deploy.bench.utilization import run_utilization_bench
+
+    write_json(json, run_utilization_bench(rounds, threads, say))
+    return 0
+
+
 def _report(figures: dict[str, Any], file: Path | None) -> int:
     write_json(file, figures)
     Console().print_json(data=figures)

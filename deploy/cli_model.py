@@ -1,4 +1,4 @@
-"""Verbs of what learns and answers: demo, learn, serve, recommend, click, evaluate."""
+"""Verbs of what learns and answers: demo, learn, serve, recommend, click."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,10 @@ from deploy.cli_app import (
     JsonFile,
     Server,
     app,
-    evaluate_app,
     log_to_stderr,
     pairs,
     say,
 )
-from deploy.json_file import write_json
 from deploy.serve_settings import ServeSettings
 from model.settings import LearnSettings, ModelSettings
 from storage.snapshot_settings import SnapshotSettings
@@ -129,28 +127,4 @@ def click(
     sequence = send_action(client, kafka, topics, user, item, action, value)
     title = next((event["title"] for event in sequence["events"] if event["item_id"] == item), "")
     say(f"user {user}: {action} {item} {title}".rstrip() + "; the sequence holds it. Now: headwater recommend " + user)
-    return 0
-
-
-@evaluate_app.command
-def prequential(
-    *,
-    data: Data = "ml-100k",
-    columns: Columns = "",
-    freeze_after: Annotated[float | None, Parameter(help="Stop learning after this share of the events.")] = None,
-    ranks: Annotated[Path | None, Parameter(help="Write event, user_id, item_id, rank to this Parquet file.")] = None,
-    json: JsonFile = None,
-    limit: Annotated[int | None, Parameter(help="Take only so many rows.")] = None,
-    cache: Path = Path(".headwater/cache"),
-    data_folder: Folder = None,
-    model: ModelSettings = ModelSettings(),  # noqa: B008 - frozen
-    learn: LearnSettings = LearnSettings(),  # noqa: B008 - frozen
-) -> int:
-    """Score each event before it is learned, over a whole data set in time order, without Kafka."""
-    from deploy.evaluate import evaluate_prequential
-    from streams.datasets import load_dataset
-
-    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say).head(limit)
-    figures = evaluate_prequential(dataset, model, learn, freeze_after=freeze_after, ranks=ranks)
-    write_json(json, figures)
     return 0

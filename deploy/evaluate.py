@@ -1,7 +1,9 @@
 """`headwater evaluate prequential`: a data set through the learner's own step, without Kafka."""
 
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ import pyarrow.parquet
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deploy.plots import draw_curves
+from deploy.prequential_state import KeptRun
+from deploy.run_state import RunState
 from model.evaluation import EventRank, Interaction, PrequentialReport, prequential_run
-from model.online import OnlineLearner
 from model.prequential import PrequentialFigures
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
 
+_CURVES = ("hit_rate", "popularity_hit_rate")
 LINES = 20
 """Progress lines where there is no terminal."""
 PROTOCOL = (
@@ -33,29 +38,56 @@ def evaluate_prequential(
     *,
     freeze_after: float | None = None,
     ranks: Path | None = None,
+    resume: Path | None = None,
+    plot: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Run the protocol over a data set, print and return its figures; raises `ValueError` for shares outside [0, 1]."""
+    """Run the protocol over a data set, print and return its figures.
+
+    But for `seconds`, which are of this process, they do not depend on how often the run was cut short. `resume` names
+    the file where the state is kept after each twentieth. Raises `SetupError`, and `ValueError` for shares outside
+    [0, 1].
+    """
     console = console or Console()
-    model = ModelSettings(
-        **{**asdict(model), "actions": dataset.action_names, "positive_action": _positive(model, dataset)}
-    )
+    model = model_of(dataset, model)
     console.print(PROTOCOL, markup=False, highlight=False)
-    with _Progress(console, len(dataset)) as progress:
-        report = prequential_run(
-            OnlineLearner(model, learn),
-            interactions(dataset),
-            total=len(dataset),
-            freeze_after=freeze_after,
-            progress=progress.show,
-            keep_ranks=ranks is not None,
-        )
+    identity = {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)}
+    kept = KeptRun(RunState(resume, {**identity, "freeze_after": freeze_after}), dataset, model, learn)
+    report = _run(kept, dataset, freeze_after, console)
     if ranks is not None:
-        write_ranks(ranks, report.ranks)
+        write_ranks(ranks, kept.ranks)
     figures = {"data": dataset.name, "freeze_after": freeze_after, **_figures(report)}
     for name, value in figures.items():
         console.print(f"  {name:34} {value}", markup=False, highlight=False)
-    return figures
+    if plot is not None:
+        curves = {name: [(row["events"], row[name]) for row in kept.rows if row[name] is not None] for name in _CURVES}
+        draw_curves(plot, curves, title=f"Prequential on {dataset.name}", x="events", y="HR@10 so far")
+    return {**figures, "curve": kept.rows}
+
+
+def _run(kept: KeptRun, dataset: Dataset, freeze_after: float | None, console: Console) -> PrequentialReport:
+    with _Progress(console, len(dataset)) as progress:
+
+        def show(events: int, figures: PrequentialFigures) -> None:
+            progress.show(events, figures)
+            kept.note(events, figures)
+
+        return prequential_run(
+            kept.learner,
+            interactions(dataset),
+            total=len(dataset),
+            freeze_after=freeze_after,
+            progress=show,
+            ranks=kept.ranks,
+        )
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """Tells a data set from every other."""
+    digest = hashlib.sha256(json.dumps([dataset.user_ids, dataset.item_ids]).encode())
+    for column in (dataset.ts_ms, dataset.actions, dataset.values):
+        digest.update(column.tobytes())
+    return digest.hexdigest()
 
 
 def interactions(dataset: Dataset) -> Iterator[Interaction]:
@@ -76,20 +108,24 @@ def write_ranks(path: Path, ranks: list[EventRank]) -> None:
     pyarrow.parquet.write_table(pa.table(columns), path)
 
 
-def _positive(model: ModelSettings, dataset: Dataset) -> str:
-    return model.positive_action if model.positive_action in dataset.action_names else ""
+def model_of(dataset: Dataset, model: ModelSettings) -> ModelSettings:
+    """The settings with the data set's actions, and with its own positive action where it lacks theirs."""
+    positive = model.positive_action if model.positive_action in dataset.action_names else ""
+    return replace(model, actions=dataset.action_names, positive_action=positive)
 
 
 def _figures(report: PrequentialReport) -> dict[str, Any]:
     figures = asdict(report)
     del figures["ranks"]
-    return {name: _json(value) for name, value in figures.items()}
+    return {name: finite_or_null(value) for name, value in figures.items()}
 
 
-def _json(value: Any) -> Any:
-    """The value with null for what is not finite, which JSON cannot say."""
+def finite_or_null(value: Any) -> Any:
+    """The value to six digits, with null for what is not finite, which JSON cannot say."""
     if isinstance(value, dict):
-        return {name: _json(part) for name, part in value.items()}
+        return {name: finite_or_null(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [finite_or_null(part) for part in value]
     if isinstance(value, float):
         return round(value, 6) if value - value == 0 else None
     return value

@@ -1,48 +1,67 @@
-"""HSTU's pointwise attention over key intervals, in plain torch.
+"""HSTU's attention over a batch of sequences: who computes it, and what it is given.
 
-Shapes: B windows, L history tokens, T target tokens, R = L + T rows, h heads, d features per head.
+Shapes: T tokens, h heads, d features of queries and keys, e features of values.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from model.bias import RelativeBias
+from model.blocked_attention import BlockedAttention, Rule
+from model.blocks import Chunk, cut_into_chunks
+from model.layout import Layout
+
+if TYPE_CHECKING:
+    from model.triton_attention import Tiles
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPlan:
+    """A layout made ready, once, for the attention of all layers on one device."""
+
+    layout: Layout
+    device: torch.device
+    relative_bias: bool
+    """Whether the layers have a bias, whose time buckets are computed ahead."""
+
+    @cached_property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """For blocked attention."""
+        return cut_into_chunks(self.layout, self.device, with_times=self.relative_bias)
+
+    @cached_property
+    def tiles(self) -> "Tiles":
+        """For Triton's."""
+        from model.triton_attention import Tiles
+
+        return Tiles.of(self.layout, self.device)
 
 
 def interval_attention(
-    q_BRhd: Tensor,
-    k_BRhd: Tensor,
-    v_BRhd: Tensor,
-    bias_BRL: Tensor,
-    self_bias: Tensor,
-    allowed_BRL: Tensor,
-    window: int,
+    q_Thd: Tensor, k_Thd: Tensor, v_The: Tensor, plan: AttentionPlan, bias: RelativeBias | None, rule: Rule
 ) -> Tensor:
-    """Sum of SiLU(q.k + bias) / window * v over each row's keys; returns [B, R, h, d].
+    """Sum of weight times value over the keys that each token sees, [T, h, e].
 
-    The first L rows are history and are the keys of all rows, as far as `allowed_BRL` (0 or 1 in the scores' dtype,
-    one interval of keys per row) has them; the other rows are targets, which see themselves too. There is no softmax
-    and no 1/sqrt(d); the divisor is the constant `window`, never a row's own length.
+    The weight is SiLU(q.k + bias) / divisor or, by `rule`, softmax(q.k + bias): scale queries before. What each token
+    sees is an interval of its own sequence (see `Layout`). The bias of token i on key j is position[position_i - j] +
+    time[bucket(query time_i - time_j)], 0 without tables. SiLU on CUDA is Triton's where Triton is installed (Linux
+    builds of torch for CUDA bring it); everything else is blocked attention, with the same results but for rounding.
+    Zhai et al. 2024 (arXiv 2402.17152), section 3.2.
     """
-    num_history = bias_BRL.shape[-1]
-    k_BhLd = k_BRhd[:, :num_history].transpose(1, 2)
-    v_BhLd = v_BRhd[:, :num_history].transpose(1, 2)
-    scores_BhRL = q_BRhd.transpose(1, 2) @ k_BhLd.transpose(2, 3) + bias_BRL.unsqueeze(1)
-    weights_BhRL = F.silu(scores_BhRL) * (allowed_BRL / window).unsqueeze(1)
-    out_BRhd = (weights_BhRL @ v_BhLd).transpose(1, 2)
-    if q_BRhd.shape[1] == num_history:
-        return out_BRhd
-    return _add_targets_themselves(out_BRhd, q_BRhd, k_BRhd, v_BRhd, self_bias, num_history, window)
+    tables = (None, None) if bias is None else (bias.position, bias.time)
+    if q_Thd.is_cuda and not rule.softmax and find_spec("triton") is not None:
+        from model.triton_attention import TritonAttention
 
-
-def _add_targets_themselves(
-    out_BRhd: Tensor,
-    q_BRhd: Tensor,
-    k_BRhd: Tensor,
-    v_BRhd: Tensor,
-    self_bias: Tensor,
-    num_history: int,
-    window: int,
-) -> Tensor:
-    q_BThd, k_BThd = q_BRhd[:, num_history:], k_BRhd[:, num_history:]
-    weight_BTh1 = F.silu((q_BThd * k_BThd).sum(-1, keepdim=True) + self_bias) / window
-    own_BThd = weight_BTh1 * v_BRhd[:, num_history:]
-    return out_BRhd + F.pad(own_BThd, (0, 0, 0, 0, num_history, 0))
+        fused_The: Tensor = TritonAttention.apply(  # type: ignore[no-untyped-call]  # torch declares no types for it
+            q_Thd, k_Thd, v_The, *tables, plan.tiles, rule.divisor
+        )
+        return fused_The
+    out_The: Tensor = BlockedAttention.apply(  # type: ignore[no-untyped-call]  # see above
+        q_Thd, k_Thd, v_The, *tables, plan.chunks, rule
+    )
+    return out_The

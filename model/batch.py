@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model.layout import Integers
 from model.sequence import NEW_ACTION, UserSequence
-from model.windows import EncodedSequence, Integers, group_starts
+from model.windows import EncodedSequence, group_starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,29 +82,32 @@ def prequential_run(
     freeze_after: float | None = None,
     warm_up: float = 0.1,
     progress: Progress | None = None,
-    keep_ranks: bool = False,
+    ranks: list[EventRank] | None = None,
 ) -> PrequentialReport:
     """Feed interactions, which are in the stream's order, through a fresh learner; see `model.prequential`.
 
     `total` is how many there are. Events before the share `warm_up` are learned and not counted; from the share
-    `freeze_after` on nothing is learned. `progress` is called after each step with the number of events so far.
-    Raises `ValueError` for shares outside [0, 1].
+    `freeze_after` on nothing is learned. `progress` is called after each step with the number of events so far. The
+    ranks of all targets are added to the list `ranks`. A learner that was restored goes on after the events that it has
+    seen. Raises `ValueError` for shares outside [0, 1].
     """
     for name, share in (("warm_up", warm_up), ("freeze_after", freeze_after)):
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {share}")
     learner.meter.count_from = int(warm_up * total)
     freeze_from = total + 1 if freeze_after is None else int(freeze_after * total)
-    started, histories, ranks = time.monotonic(), Histories(), list[EventRank]()
+    started, histories, first = time.monotonic(), Histories(), 0
     for batch in _batches(interactions, learner.learn_settings.batch_events, freeze_from):
-        learner.frozen = learner.frozen or learner.num_events >= freeze_from
-        first = learner.num_events
-        report = learner.step(histories.extend(batch))
-        if keep_ranks:
-            ranks += _event_ranks(report, batch, first)
-        if progress is not None:
-            progress(learner.num_events, learner.meter.figures())
-    return _report(learner, time.monotonic() - started, ranks)
+        sequences = histories.extend(batch)
+        if first >= learner.num_events:
+            learner.frozen = learner.frozen or first >= freeze_from
+            report = learner.step(sequences)
+            if ranks is not None:
+                ranks += _event_ranks(report, batch, first)
+            if progress is not None:
+                progress(learner.num_events, learner.meter.figures())
+        first += len(batch)
+    return _report(learner, time.monotonic() - started, ranks or [])
 
 
 class Histories:

@@ -1,19 +1,19 @@
 """From windows to what the heads read, with item rows as one autograd leaf.
 
-Shapes: B windows, L history tokens, T target tokens, R = L + T rows, E new events, P replayed targets, U gathered rows.
+Shapes: T tokens of all windows, E new events, P replayed targets, U gathered rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from model.layout import Integers
 from model.network import Network
 from model.settings import TILE
-from model.windows import EncodedSequence, Integers, Window, WindowBatch, batch_windows, history_reads
+from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, history_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +43,26 @@ class NewOutputs:
 
 def encode_new(network: Network, leaf: Leaf, windows: Sequence[Window]) -> NewOutputs:
     """Outputs for all targets of the windows; each window has room for 32 targets, whatever it holds."""
-    queries, targets, items, places = [], [], [], []
-    for batch in _batches(windows, TILE, leaf.value_UD.device):
-        item_BRD, out_BRD = _run(network, leaf, batch)
-        counts = [len(window.targets) for window in batch.windows]
-        owner = np.repeat(np.arange(len(counts)), counts)
-        index = np.concatenate([np.arange(count) for count in counts])
-        queries.append(out_BRD[owner, batch.last_BT[owner, index]])
-        targets.append(out_BRD[owner, batch.num_history + index])
-        items.append(item_BRD[owner, batch.num_history + index])
-        places += [window.sequence.place[window.targets] for window in batch.windows]
-    order = np.argsort(np.concatenate(places))
-    return NewOutputs(torch.cat(queries)[order], torch.cat(targets)[order], torch.cat(items)[order])
+    windows = _by_length(windows)
+    batch = batch_windows(windows, TILE, leaf.value_UD.device)
+    item_TD, out_TD = _run(network, leaf, batch)
+    order = np.argsort(np.concatenate([window.sequence.place[window.targets] for window in windows]))
+    reads_E, targets_E = batch.reads_E[order], batch.targets_E[order]
+    return NewOutputs(out_TD[reads_E], out_TD[targets_E], item_TD[targets_E])
 
 
 def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]) -> tuple[Tensor, Tensor]:
     """Queries [P, D] for every action of past sequences and the rows [P] that they are to find."""
-    device = leaf.value_UD.device
-    queries, rows = [], []
-    for batch in _batches([_past_window(sequence) for sequence in sequences], 0, device):
-        _, out_BRD = _run(network, leaf, batch)
-        for b, window in enumerate(batch.windows):
-            events = np.flatnonzero(window.sequence.actions)
-            queries.append(out_BRD[b, history_reads(window, events)])
-            rows.append(window.sequence.rows[events])
-    return torch.cat(queries), torch.from_numpy(np.concatenate(rows)).to(device)
+    windows = _by_length([_past_window(sequence) for sequence in sequences])
+    batch = batch_windows(windows, 0, leaf.value_UD.device)
+    _, out_TD = _run(network, leaf, batch)
+    reads, rows = [], []
+    for window, bos in zip(windows, batch.layout.offsets.tolist(), strict=False):
+        events = np.flatnonzero(window.sequence.actions)
+        reads.append(bos + history_reads(window, events))
+        rows.append(window.sequence.rows[events])
+    rows_P = torch.from_numpy(np.concatenate(rows)).to(leaf.value_UD.device)
+    return out_TD[torch.from_numpy(np.concatenate(reads)).to(rows_P.device)], rows_P
 
 
 def pad_to_tile(x: Tensor) -> Tensor:
@@ -86,15 +81,14 @@ def _past_window(sequence: EncodedSequence) -> Window:
     return Window(sequence, 0, count, -(-(count + 1) // TILE) * TILE, np.zeros(0, np.int64))
 
 
-def _batches(windows: Sequence[Window], num_targets: int, device: torch.device) -> Iterator[WindowBatch]:
-    by_length = sorted(windows, key=lambda window: window.length)
-    for _, same in groupby(by_length, key=lambda window: window.length):
-        yield batch_windows(list(same), num_targets, device)
+def _by_length(windows: Sequence[Window]) -> list[Window]:
+    """Windows of one length next to each other: they are worked on together."""
+    return sorted(windows, key=lambda window: window.length)
 
 
 def _run(network: Network, leaf: Leaf, batch: WindowBatch) -> tuple[Tensor, Tensor]:
     device = leaf.value_UD.device
-    item_BRD = network.embed(leaf.value_UD[leaf.place(batch.rows_BR)], batch)
+    item_TD = network.embed(leaf.value_UD[leaf.place(batch.rows_T)], batch)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        out_BRD: Tensor = network(item_BRD, batch)
-    return item_BRD, out_BRD.float()
+        out_TD: Tensor = network(item_TD, batch)
+    return item_TD, out_TD.float()

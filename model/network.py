@@ -1,6 +1,6 @@
 """Everything dense: token embeddings, backbone and heads over item rows that are given from outside.
 
-Shapes: B windows, L history tokens, R rows (history and targets), D width, F kinds of features.
+Shapes: T tokens of all windows, D width, F kinds of features.
 """
 
 import math
@@ -10,10 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.encoder import EncoderSettings
 from model.heads import RankingHead, RetrievalHead
 from model.hstu import HSTU, Dropout
 from model.settings import ModelSettings
 from model.windows import WindowBatch
+
+_INITIAL_TIME_BIAS = 3.0
+"""A single pass over a stream does not grow out of the published mean of 0; measured in README.md."""
+
+
+def encoder_settings(settings: ModelSettings) -> EncoderSettings:
+    """Shape of the backbone."""
+    head_dim = settings.dim // settings.num_heads
+    return EncoderSettings(
+        dim=settings.dim,
+        num_layers=settings.num_layers,
+        num_heads=settings.num_heads,
+        key_dim=head_dim,
+        value_dim=head_dim,
+        window=settings.window,
+        dropout=settings.dropout,
+        initial_time_bias=_INITIAL_TIME_BIAS,
+    )
 
 
 class Network(nn.Module):
@@ -28,7 +47,7 @@ class Network(nn.Module):
         self.num_actions = len(settings.actions)
         self.scale = math.sqrt(settings.dim)
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
-        self.backbone = HSTU(settings)
+        self.backbone = HSTU(encoder_settings(settings))
         self.retrieval = RetrievalHead(settings.temperature)
         self.ranking = RankingHead(settings.dim, self.num_actions)
 
@@ -46,29 +65,25 @@ class Network(nn.Module):
             if isinstance(module, Dropout):
                 module.generator = generator
 
-    def embed(self, item_BRD: Tensor, batch: WindowBatch) -> Tensor:
-        """Items as the backbone is given them, [B, R, D]: scaled, 0 where a token has none."""
-        return item_BRD * (batch.has_item_BR1 * self.scale)
+    def embed(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
+        """Items as the backbone is given them, [T, D]: scaled, 0 where a token has none."""
+        return item_TD * (batch.has_item_T1 * self.scale)
 
-    def forward(self, item_BRD: Tensor, batch: WindowBatch) -> Tensor:
-        """Unit vectors [B, R, D] from embedded items [B, R, D] (see `embed`)."""
-        x_BRD = item_BRD + self._flags(batch) @ (self.features * self.scale)
-        encoded: Tensor = self.backbone(x_BRD, batch.geometry)
+    def forward(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
+        """Unit vectors [T, D] from embedded items [T, D] (see `embed`)."""
+        encoded: Tensor = self.backbone(item_TD + self._flags(batch) @ (self.features * self.scale), batch.layout)
         return encoded
 
     def _flags(self, batch: WindowBatch) -> Tensor:
-        """Which learned vectors each token sums, [B, R, F] of 0.0 and 1.0: actions, exposure, target, BOS."""
-        actions_BL, length = batch.actions_BL, batch.num_history
-        shape = (*batch.rows_BR.shape, self.num_actions + 3)
-        flags_BRF = torch.zeros(shape, device=actions_BL.device)
-        bits_A = torch.arange(self.num_actions, device=actions_BL.device)
-        is_event_BL = actions_BL >= 0
-        bits_BLA = ((actions_BL.unsqueeze(-1) >> bits_A) & 1) * is_event_BL.unsqueeze(-1)
-        flags_BRF[:, :length, : self.num_actions] = bits_BLA
-        flags_BRF[:, :length, self.num_actions] = actions_BL == 0
-        flags_BRF[:, length:, self.num_actions + 1] = batch.has_item_BR1[:, length:, 0]
-        flags_BRF[:, 0, self.num_actions + 2] = 1
-        return flags_BRF
+        """Which learned vectors each token sums, [T, F] of 0.0 and 1.0: actions, exposure, target, BOS."""
+        actions_T, device = batch.actions_T, batch.actions_T.device
+        flags_TF = torch.zeros(len(actions_T), self.num_actions + 3, device=device)
+        bits_A = torch.arange(self.num_actions, device=device)
+        flags_TF[:, : self.num_actions] = ((actions_T.unsqueeze(-1) >> bits_A) & 1) * (actions_T >= 0).unsqueeze(-1)
+        flags_TF[:, self.num_actions] = actions_T == 0
+        flags_TF[batch.targets_E, self.num_actions + 1] = 1
+        flags_TF[torch.from_numpy(batch.layout.offsets[:-1]).to(device), self.num_actions + 2] = 1
+        return flags_TF
 
 
 def dense_arrays(network: Network) -> dict[str, np.ndarray]:

@@ -14,11 +14,12 @@ from torch import Tensor
 from model.batch import NewEvents
 from model.forward import Leaf, NewOutputs, encode_new, encode_replay, pad_to_tile, rows_of
 from model.item_table import ItemTable
+from model.layout import Integers
 from model.losses import action_loss, exact_softmax, sampled_softmax
 from model.network import Network
 from model.popularity import Popularity
 from model.settings import TILE, ModelSettings
-from model.windows import EncodedSequence, Integers, Window
+from model.windows import EncodedSequence, Window
 
 COLUMN_TILE = 8 * TILE
 """Table rows that are scored are padded to multiples of this."""

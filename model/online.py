@@ -42,6 +42,8 @@ class StepReport:
     """Mean over new events, before the step; NaN where none was computed."""
     targets: Targets
     """Ranks of the new first actions, in the order of the stream."""
+    action_logits_EA: npt.NDArray[np.float32]
+    """Log odds of each action for each new event, before the step, in the order of the stream."""
 
 
 class OnlineLearner:
@@ -87,7 +89,7 @@ class OnlineLearner:
         """
         events, encoded = self._admit(sequences)
         if len(events) == 0:
-            return _report(events, _no_targets())
+            return _report(events, _no_targets(), np.zeros((0, len(self.model_settings.actions)), np.float32))
         past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
         windows = [window for sequence in encoded for window in cut_windows(sequence, self.model_settings.window)]
         windows.sort(key=lambda window: int(window.sequence.place[window.targets[0]]))
@@ -96,13 +98,14 @@ class OnlineLearner:
             pass_ = self._objective.forward(events, windows, past)
             logits_EA = self._objective.action_logits(pass_)
         targets, candidates_QI = self._score(pass_, encoded)
-        self._count(events, targets, logits_EA[:, self.model_settings.positive_index].detach().cpu().numpy())
-        report = (
-            _report(events, targets) if self.frozen else self._learn(pass_, logits_EA, past, targets, candidates_QI)
-        )
+        plain_EA = logits_EA.detach().cpu().numpy()
+        self._count(events, targets, plain_EA[:, self.model_settings.positive_index])
+        losses, skipped = None, False
+        if not self.frozen:
+            losses, skipped = self._learn(pass_, logits_EA, past, candidates_QI)
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
-        return report
+        return _report(events, targets, plain_EA, losses, skipped=skipped)
 
     def state(self) -> tuple[Arrays, Arrays]:
         """Copies of (what serving needs, what else training needs), for `restore`.
@@ -214,10 +217,12 @@ class OnlineLearner:
         pass_: Pass,
         logits_EA: torch.Tensor,
         past: Sequence[EncodedSequence],
-        targets: Targets,
         candidates_QI: npt.NDArray[np.bool_],
-    ) -> StepReport:
-        """One step on rows and dense weights; none at all where a loss or a gradient is not finite."""
+    ) -> tuple[tuple[float, float], bool]:
+        """One step on rows and dense weights; none at all where a loss or a gradient is not finite.
+
+        Returns the losses of retrieval and ranking, and whether the step was skipped.
+        """
         retrieval = self._objective.retrieval_loss(pass_, past, self._popularity, candidates_QI)
         ranking = self._objective.ranking_loss(pass_, logits_EA)
         self._optimizer.clear()
@@ -230,8 +235,7 @@ class OnlineLearner:
             self.num_steps += 1
         else:
             self.num_skipped += 1
-        losses = (retrieval.item(), ranking.item())
-        return _report(pass_.events, targets, losses, skipped=not learned)
+        return (retrieval.item(), ranking.item()), not learned
 
 
 def pick_device(device: str) -> torch.device:
@@ -251,7 +255,12 @@ def _generators(seed: int, device: torch.device) -> dict[str, torch.Generator]:
 
 
 def _report(
-    events: NewEvents, targets: Targets, losses: tuple[float, float] | None = None, *, skipped: bool = False
+    events: NewEvents,
+    targets: Targets,
+    action_logits_EA: npt.NDArray[np.float32],
+    losses: tuple[float, float] | None = None,
+    *,
+    skipped: bool = False,
 ) -> StepReport:
     retrieval, ranking = losses or (float("nan"), float("nan"))
     return StepReport(
@@ -261,6 +270,7 @@ def _report(
         retrieval_loss=retrieval,
         ranking_loss=ranking,
         targets=targets,
+        action_logits_EA=action_logits_EA,
     )
 
 

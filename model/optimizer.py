@@ -5,15 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from model.network import Network
-
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class DenseOptimizer:
     """AdamW (betas .9, .98, no weight decay) after clipping to a norm."""
 
-    def __init__(self, network: Network, rate: float, max_norm: float) -> None:
+    def __init__(self, network: torch.nn.Module, rate: float, max_norm: float) -> None:
         self._named = dict(network.named_parameters())
         self._max_norm = max_norm
         self._adam = torch.optim.AdamW(self._named.values(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)

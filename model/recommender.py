@@ -1,6 +1,6 @@
 """Answers from the arrays of one version: which items next, and what a user would do with given items.
 
-Shapes: B = 1 window, L history tokens, T target tokens, D width.
+Shapes: T tokens of one window, E items that are asked about, D width.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.forward import pad_to_tile
 from model.item_table import unpack_ids
+from model.layout import Integers
 from model.network import Network, load_dense
 from model.sequence import UserSequence
 from model.settings import TILE, ModelSettings
-from model.windows import WindowBatch, geometry, history_span
+from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, history_span
 
 
 class Recommender:
@@ -59,7 +61,7 @@ class Recommender:
         if k < 1:
             raise ValueError(f"k must be >= 1, got {k}")
         batch, last = self._window(sequence, now_ms, np.zeros(0, np.int64))
-        query_D = self._encode(batch)[0, last]
+        query_D = self._encode(batch)[1][last]
         scores = self._network.retrieval(query_D.unsqueeze(0), self._weight[:-1])[0].numpy().copy()
         acted = {item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask}
         scores[[self._rows[item_id] for item_id in acted if item_id in self._rows]] = -np.inf
@@ -77,39 +79,31 @@ class Recommender:
         unknown = self.num_items
         rows = np.array([self._rows.get(item_id, unknown) for item_id in item_ids], np.int64)
         batch, _ = self._window(sequence, now_ms, rows)
-        item_TD = self._network.embed(self._weight[batch.rows_BR], batch)[0, batch.num_history :]
-        target_TD = self._encode(batch)[0, batch.num_history :]
-        probability_TA = torch.sigmoid(self._network.ranking(target_TD, item_TD))[: len(rows)]
-        return [dict(zip(self.settings.actions, row, strict=True)) for row in probability_TA.tolist()]
+        items_ED, targets_ED = (pad_to_tile(x_TD[batch.targets_E]) for x_TD in self._encode(batch))
+        probability_EA = torch.sigmoid(self._network.ranking(targets_ED, items_ED))[: len(rows)]
+        return [dict(zip(self.settings.actions, row, strict=True)) for row in probability_EA.tolist()]
 
-    def _encode(self, batch: WindowBatch) -> Tensor:
-        item_BRD = self._network.embed(self._weight[batch.rows_BR], batch)
-        encoded: Tensor = self._network(item_BRD, batch)
-        return encoded
+    def _encode(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        """Items as the backbone is given them, and what it gives, [T, D] each."""
+        item_TD = self._network.embed(self._weight[batch.rows_T], batch)
+        return item_TD, self._network(item_TD, batch)
 
-    def _window(self, sequence: UserSequence, now_ms: int, target_rows: np.ndarray) -> tuple[WindowBatch, int]:
+    def _window(self, sequence: UserSequence, now_ms: int, target_rows: Integers) -> tuple[WindowBatch, int]:
         """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
         start, length = history_span(len(sequence.item_ids), self.settings.window)
-        count, num_targets = len(sequence.item_ids) - start, -(-len(target_rows) // TILE) * TILE
-        rows, has_item = (
-            np.zeros((1, length + num_targets), np.int64),
-            np.zeros((1, length + num_targets), np.float32),
+        rows = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]]
+        # What is asked about, or row 0 as an event that nobody reads, follows the history: it brings the time.
+        asked = target_rows if len(target_rows) else np.zeros(1, np.int64)
+        index = np.arange(len(rows) + len(asked))
+        encoded = EncodedSequence(
+            rows=np.r_[np.array(rows, np.int64), asked],
+            seconds=np.r_[sequence.ts_ms[start:] // 1_000, np.full(len(asked), now_ms // 1_000)],
+            actions=np.r_[sequence.actions[start:], np.zeros(len(asked), np.int64)],
+            group_starts=np.minimum(index, len(rows)),
+            new=np.zeros(len(index), np.int64),
+            place=np.full(len(index), -1),
         )
-        actions, times = np.full((1, length), -1), np.zeros((1, length), np.int64)
-        queries = np.full((1, length + num_targets), now_ms // 1_000)
-        seconds = sequence.ts_ms[start:] // 1_000
-        rows[0, 1 : count + 1] = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]]
-        has_item[0, 1 : count + 1] = has_item[0, length : length + len(target_rows)] = 1
-        actions[0, 1 : count + 1] = sequence.actions[start:]
-        times[0, 1 : count + 1] = seconds
-        times[0, 0] = seconds[0] if count else queries[0, 0]
-        queries[0, :count] = seconds
-        rows[0, length : length + len(target_rows)] = target_rows
-        last = np.full((1, num_targets), count)
-        tensors = (
-            torch.from_numpy(rows),
-            torch.from_numpy(has_item).unsqueeze(-1),
-            torch.from_numpy(actions),
-        )
-        place = geometry(times, queries, last, torch.device("cpu"))
-        return WindowBatch([], *tensors, last, place), count
+        targets = len(rows) + np.arange(len(target_rows))
+        room = -(-len(target_rows) // TILE) * TILE
+        window = Window(encoded, 0, len(rows), length, targets)
+        return batch_windows([window], room, torch.device("cpu")), len(rows)

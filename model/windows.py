@@ -4,21 +4,19 @@ One window holds BOS and up to `window` - 1 events as history tokens, and one ta
 covers. Where a window begins and how long it is padded follows from what lies *before* its first new event, never
 from what comes after: a prediction is the same whatever else is in the batch.
 
-Shapes: B windows, L history tokens, T target tokens, R = L + T rows.
+Shapes: T tokens of all windows, E targets.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.bias import time_buckets
+from model.layout import Integers, Layout, sequence_layout
 from model.settings import TILE
 
-Integers = npt.NDArray[np.int64]
 _ROOM = TILE // 2
 """Least number of events that a window has room for after its context."""
 
@@ -51,36 +49,20 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
-    """Who sees whom from how far: what attention needs beside the tokens."""
-
-    distance_BRL: Tensor
-    """Distance in tokens from each row back to each key, int64, 0 where the key is not before it."""
-    bucket_BRL: Tensor
-    """Bucket of (the time the row predicts at) - (the key's time), int64."""
-    allowed_BRL: Tensor
-    """1.0 where the row sees the key."""
-
-
-@dataclass(frozen=True, slots=True)
 class WindowBatch:
-    """Windows of one padded length as tensors; target tokens come after the history tokens."""
+    """Windows one after the other as tensors, each with its history tokens, then its target tokens."""
 
-    windows: Sequence[Window]
-    rows_BR: Tensor
+    rows_T: Tensor
     """Row of each token's item, 0 where it has none."""
-    has_item_BR1: Tensor
+    has_item_T1: Tensor
     """1.0 where the token has an item."""
-    actions_BL: Tensor
+    actions_T: Tensor
     """Action masks of the history tokens; -1 where the token is no event."""
-    last_BT: Integers
-    """History index of the last token before each target's group."""
-    geometry: Geometry
-
-    @property
-    def num_history(self) -> int:
-        """L, the padded number of history tokens."""
-        return int(self.actions_BL.shape[1])
+    reads_E: Tensor
+    """For each target of all windows in turn: the last token before its group."""
+    targets_E: Tensor
+    """The target's own token."""
+    layout: Layout
 
 
 def group_starts(groups: Integers) -> Integers:
@@ -131,48 +113,35 @@ def history_reads(window: Window, events: Integers) -> Integers:
 
 
 def batch_windows(windows: Sequence[Window], num_targets: int, device: torch.device) -> WindowBatch:
-    """Windows of one padded length as one batch with room for `num_targets` target tokens in each."""
-    length = windows[0].length
-    shape = (len(windows), length + num_targets)
-    rows, last = np.zeros(shape, np.int64), np.zeros((len(windows), num_targets), np.int64)
-    times, has_item = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-    queries, actions = np.zeros(shape, np.int64), np.full((len(windows), length), -1)
-    for b, window in enumerate(windows):
-        sequence, n, m = window.sequence, window.end - window.start, len(window.targets)
-        tokens = slice(window.start, window.end)
-        rows[b, 1 : n + 1], has_item[b, 1 : n + 1] = sequence.rows[tokens], 1
-        actions[b, 1 : n + 1] = sequence.actions[tokens]
-        times[b, 0], times[b, 1 : n + 1] = sequence.seconds[window.start], sequence.seconds[tokens]
-        queries[b, :n], queries[b, n] = sequence.seconds[tokens], sequence.seconds[window.end - 1]
-        rows[b, length : length + m] = sequence.rows[window.targets]
-        has_item[b, length : length + m] = 1
-        queries[b, length : length + m] = sequence.seconds[window.targets]
-        last[b, :m] = history_reads(window, window.targets)
-    return WindowBatch(
-        windows,
-        torch.from_numpy(rows).to(device),
-        torch.from_numpy(has_item).to(device).unsqueeze(-1),
-        torch.from_numpy(actions).to(device),
-        last,
-        geometry(times[:, :length], queries, last, device),
-    )
+    """Windows as one batch with room for `num_targets` target tokens in each.
 
-
-def geometry(times_BL: Integers, queries_BR: Integers, last_BT: Integers, device: torch.device) -> Geometry:
-    """Distances, time buckets and mask: history is causal, a target sees the history up to its `last_BT`.
-
-    Times are int64 seconds. A target stands one token after the last one that it sees.
+    A target stands one token after the last one that it sees. A window's last token is asked at the time of the event
+    that follows it, if there is one.
     """
-    length = times_BL.shape[1]
-    key_L = torch.arange(length, device=device)
-    last_BR = torch.cat([key_L.expand(len(last_BT), -1), torch.from_numpy(last_BT).to(device)], 1)
-    step_BR = torch.cat([torch.zeros(length, dtype=torch.int64), torch.ones(last_BT.shape[1], dtype=torch.int64)])
-    distance_BRL = (last_BR + step_BR.to(device)).unsqueeze(-1) - key_L
-    elapsed_BRL = torch.from_numpy(queries_BR).to(device).unsqueeze(-1) - torch.from_numpy(times_BL).to(
-        device
-    ).unsqueeze(1)
-    return Geometry(
-        distance_BRL.clamp_(min=0),
-        time_buckets(elapsed_BRL),
-        (key_L <= last_BR.unsqueeze(-1)).to(torch.float32),
+    offsets = np.cumsum([0, *(window.length + num_targets for window in windows)])
+    rows, has_item = np.zeros(offsets[-1], np.int64), np.zeros((offsets[-1], 1), np.float32)
+    times, queries, actions = rows.copy(), rows.copy(), np.full(offsets[-1], -1)
+    ends, reads, targets = np.ones((len(windows), num_targets), np.int64), [], []
+    for window, bos, ends_T in zip(windows, offsets.tolist(), ends, strict=False):
+        sequence, last = window.sequence, bos + window.end - window.start
+        seconds = sequence.seconds[window.start : window.end + 1]
+        history, target = slice(bos + 1, last + 1), bos + window.length + np.arange(len(window.targets))
+        rows[history], rows[target] = sequence.rows[window.start : window.end], sequence.rows[window.targets]
+        has_item[history], has_item[target] = 1, 1
+        actions[history] = sequence.actions[window.start : window.end]
+        times[bos], times[history] = seconds[0], sequence.seconds[window.start : window.end]
+        queries[bos : bos + len(seconds)], queries[last] = seconds, seconds[-1]
+        times[target] = queries[target] = sequence.seconds[window.targets]
+        read = history_reads(window, window.targets)
+        ends_T[: len(target)] = read + 1
+        reads.append(bos + read)
+        targets.append(target)
+    room = np.full(len(windows), num_targets)
+    return WindowBatch(
+        torch.from_numpy(rows).to(device),
+        torch.from_numpy(has_item).to(device),
+        torch.from_numpy(actions).to(device),
+        torch.from_numpy(np.concatenate(reads)).to(device),
+        torch.from_numpy(np.concatenate(targets)).to(device),
+        sequence_layout(offsets, times, queries, num_targets=room, target_ends=ends.ravel()),
     )

@@ -127,9 +127,16 @@ def movielens_100k(folder: Path) -> Dataset:
 def movielens_1m(folder: Path) -> Dataset:
     """The ratings of MovieLens-1M's users 1 to 2999."""
     table = read_table(folder / "events.parquet")
-    table = table.filter(pc.less(table.column("user_id"), pa.scalar(FIRST_INEXACT_USER))).sort_by(
-        [("user_id", "ascending"), ("pos", "ascending")]
-    )
+    return _movielens_1m(folder, table.filter(pc.less(table.column("user_id"), pa.scalar(FIRST_INEXACT_USER))))
+
+
+def movielens_1m_histories(folder: Path) -> Dataset:
+    """The ratings of all users of MovieLens-1M: each user's order is exact, some early times are not."""
+    return _movielens_1m(folder, read_table(folder / "events.parquet"))
+
+
+def _movielens_1m(folder: Path, table: pa.Table) -> Dataset:
+    table = table.sort_by([("user_id", "ascending"), ("pos", "ascending")])
     values = np.asarray(table.column("rating").to_numpy(), dtype=np.float32)
     films = read_table(folder / "items.parquet").to_pylist()
     items = {

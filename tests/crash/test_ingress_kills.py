@@ -18,7 +18,7 @@ from streams.forwarding import ORIGIN
 from streams.kafka_settings import KafkaSettings
 from streams.plain_log import read_topic
 from streams.topics import TopicSettings
-from tests.brokers import Broker, fresh_topics, wait_until
+from tests.brokers import BROKERS, Broker, fresh_topics, wait_until
 from tests.streams.ingresses import IngressProcess, has_taken, with_sources
 from tests.streams.workers import Views, WorkerThread
 
@@ -30,6 +30,7 @@ START_MS = 1_700_000_000_000
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
+@pytest.mark.parametrize("broker", [pytest.param("tansu", marks=pytest.mark.matrix), BROKERS[1]], indirect=True)
 def test_kills_lose_and_repeat_nothing(broker: Broker, tmp_path: Path) -> None:
     """What was forwarded and not committed counts twice, or what was committed and not forwarded never."""
     kafka, topics = fresh_topics(broker)

@@ -49,6 +49,7 @@ COMMANDS = [
         ["evaluate"],
     ),
     *(["evaluate", "prequential"], ["bench"], ["bench", "streams"]),
+    *(["evaluate", "leave-one-out"], ["evaluate", "stream-synthetic"], ["evaluate", "rank"]),
     *(["bench", "store"], ["bench", "restore"], ["bench", "memory"]),
 ]
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from deploy.evaluate import evaluate_prequential, interactions
+from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
 
@@ -111,3 +112,31 @@ def test_in_a_terminal_there_is_a_bar() -> None:
     out = io.StringIO()
     evaluate(Console(file=out, width=120, force_terminal=True))
     assert "120/120" in out.getvalue()
+
+
+def test_a_run_cut_short_ends_with_the_figures_and_ranks_of_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resuming would change what is published, or lose the ranks of before."""
+    whole = evaluate(freeze_after=0.5, ranks=tmp_path / "whole.parquet", plot=tmp_path / "p.png")
+    real, steps = OnlineLearner.step, list[int]()
+
+    def step(learner: OnlineLearner, sequences: Any) -> Any:
+        steps.append(learner.num_events)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return real(learner, sequences)
+
+    monkeypatch.setattr(OnlineLearner, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(freeze_after=0.5, resume=tmp_path / "s", ranks=tmp_path / "cut.parquet")
+    resumed = evaluate(freeze_after=0.5, resume=tmp_path / "s", ranks=tmp_path / "cut.parquet")
+    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+    assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert steps[:6] == [0, 16, 32, 48, 48, 60]
+    assert whole["curve"][-1] == {
+        "events": 120,
+        "hit_rate": whole["hit_rate"],
+        "popularity_hit_rate": whole["popularity_hit_rate"],
+    }
+    assert (tmp_path / "p.png").stat().st_size > 0

@@ -1,25 +1,28 @@
-import math
-
+import numpy as np
 import torch
 
-from model.bias import RelativeBias, time_buckets
+from model.bias import RelativeBias, bucket_edges, time_buckets
+from tests.model.naive_hstu import naive_bucket
 
 
 def test_buckets_follow_the_float32_formula_over_the_whole_range() -> None:
     """A bucket off by one between training and serving shifts every time bias."""
-    seconds = [*range(5_000), 10**6, 10**9, 10**12, -7, -(10**9)]
-    expected = []
-    for value in seconds:
-        log = torch.tensor(max(abs(value), 1), dtype=torch.int64).to(torch.float32).log()
-        expected.append(min(max(math.floor(float(log / 0.301)), 0), 128))
-    assert time_buckets(torch.tensor(seconds)).tolist() == expected
+    seconds = [*range(5_000), 10**6, 10**9, 10**12, 2**62, -7, -(10**9)]
+    assert time_buckets(torch.tensor(seconds)).tolist() == [naive_bucket(value) for value in seconds]
 
 
-def test_bias_adds_the_position_and_the_time_table() -> None:
-    """Swapped tables would go unnoticed in training."""
-    bias = RelativeBias(4)
-    with torch.no_grad():
-        bias.position.copy_(torch.arange(5) * 10.0)
-        bias.time.copy_(torch.arange(129) * 1.0)
-    assert bias(torch.tensor([[[3]]]), torch.tensor([[[7]]])).item() == 37.0
-    assert bias.self_bias().item() == 0.0
+def test_bucket_edges_are_where_the_float32_formula_changes() -> None:
+    """A device's own logarithm would put some times into the bucket beside the CPU's."""
+    edges = bucket_edges()
+    assert len(edges) == 130
+    seconds = torch.tensor(sorted({edge + step for edge in edges[1:-1] for step in (-1, 0, 1)}))
+    by_edges = np.searchsorted(np.array(edges[:-1]), seconds.numpy(), side="right") - 1
+    assert time_buckets(seconds).tolist() == by_edges.tolist()
+
+
+def test_the_time_table_is_drawn_around_the_mean_asked_for_and_positions_around_0() -> None:
+    """Swapped tables would start a stream without any attention."""
+    bias = RelativeBias(200, 3.0)
+    bias.reset(torch.Generator().manual_seed(0))
+    assert abs(float(bias.time.detach().mean()) - 3) < 0.01
+    assert abs(float(bias.position.detach().mean())) < 0.01

@@ -50,13 +50,12 @@ def test_a_target_reads_and_sees_only_tokens_before_its_group() -> None:
     (window,) = cut_windows(sequence, 32)
     assert history_reads(window, window.targets).tolist() == [2, 2, 2, 5]
     batch = batch_windows([window], 32, torch.device("cpu"))
-    seen = batch.geometry.allowed_BRL[0, 32:36].sum(-1)
-    assert seen.tolist() == [3, 3, 3, 6]
-    assert batch.geometry.distance_BRL[0, 32:36, 0].tolist() == [3, 3, 3, 6]
+    assert batch.layout.end_T[32:36].tolist() == [3, 3, 3, 6]
+    assert batch.layout.positions_T[32:36].tolist() == [3, 3, 3, 6]
 
 
 def test_the_last_token_before_a_group_has_the_groups_time_as_query_time() -> None:
     """Retrieval and ranking of one event would otherwise see different clocks."""
     (window,) = cut_windows(encoded(np.array([0, 0, 3])), 32)
-    buckets = batch_windows([window], 32, torch.device("cpu")).geometry.bucket_BRL
-    assert torch.equal(buckets[0, 2, :3], buckets[0, 32, :3])
+    queries_T = batch_windows([window], 32, torch.device("cpu")).layout.query_seconds_T
+    assert queries_T[2] == queries_T[32] == 120

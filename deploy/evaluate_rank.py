@@ -1,0 +1,125 @@
+"""`headwater evaluate rank`: the odds of every action on every exposure of a data set, before it is learned."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from deploy.evaluate import dataset_digest, finite_or_null, interactions, model_of
+from deploy.plots import draw_curves
+from deploy.run_state import RunState
+from model.metrics import Floats
+from model.ranking_run import RankingRun, ranking_figures
+from model.rate_bar import rate_bar_logits
+from model.settings import LearnSettings, ModelSettings
+from streams.dataset import Dataset
+
+NUM_PARTS = 20
+WARM_UP_PARTS = 2
+_WHO = ("model", "bar", "both")
+PROTOCOL = (
+    "Ranking protocol: exposures in time order, ties in file order; each is scored for every action with weights, "
+    "history and counts before it, then learned. The first 10 % are learned, not counted. The bar adds the log odds "
+    "of the item's and of the user's rate so far, with two weights and a bias learned online; `both` is the bar with "
+    "the model's log odds as a third input. NE is the log loss over the entropy of the action's rate; intervals of "
+    "AUC are 95 % (Hanley & McNeil)."
+)
+
+
+def evaluate_rank(
+    dataset: Dataset,
+    model: ModelSettings,
+    learn: LearnSettings,
+    *,
+    actions: Sequence[str] = (),
+    resume: Path | None = None,
+    plot: Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Run the protocol, print and return its figures, which do not depend on how often the run was cut short.
+
+    `actions` are those that are reported, all of the data set's if there are none. `resume` names the file where the
+    state is kept after each twentieth. Raises `ValueError` for an action that the data set lacks, and `SetupError`.
+    """
+    unknown = set(actions) - set(dataset.action_names)
+    if unknown or len(dataset) < NUM_PARTS:
+        what = f"actions must be among {', '.join(dataset.action_names)}, got {', '.join(sorted(unknown))}"
+        raise ValueError(what if unknown else f"a data set must have >= {NUM_PARTS} events, got {len(dataset)}")
+    console = console or Console()
+    console.print(PROTOCOL, markup=False, highlight=False)
+    model = model_of(dataset, model)
+    state = RunState(resume, {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)})
+    model_logits = _scores(RankingRun(model, learn), dataset, state, console)
+    columns = (dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))
+    logits = {"model": model_logits, "bar": rate_bar_logits(*columns), "both": rate_bar_logits(*columns, model_logits)}
+    figures = {name: _action_figures(dataset, name, logits) for name in actions or dataset.action_names}
+    for name, row in figures.items():
+        console.print(_line(name, row), markup=False, highlight=False, soft_wrap=True)
+    if plot is not None:
+        _draw(plot, dataset.name, figures)
+    return {"protocol": PROTOCOL, "data": dataset.name, "events": len(dataset), "actions": figures}
+
+
+def _scores(run: RankingRun, dataset: Dataset, state: RunState, console: Console) -> Floats:
+    """Log odds [E, A] of all events."""
+    events, saved = list(interactions(dataset)), state.load()
+    rows = saved.rows
+    if rows:
+        run.load(saved.arrays, events[: rows[-1]["events"]])
+        console.print(f"going on after {rows[-1]['events']:,} events", markup=False, highlight=False)
+    edges = _edges(len(events))
+    started = time.monotonic()
+    for part in range(len(rows), NUM_PARTS):
+        run.feed(events[edges[part] : edges[part + 1]])
+        rows.append({"events": edges[part + 1]})
+        state.save(run.state(), rows)
+        line = f"{edges[part + 1]:,} of {len(events):,} events, {time.monotonic() - started:.0f} s"
+        console.print(line, markup=False, highlight=False)
+    return run.logits_EA.astype(np.float64)
+
+
+def _edges(num_events: int) -> list[int]:
+    return [num_events * part // NUM_PARTS for part in range(NUM_PARTS + 1)]
+
+
+def _action_figures(dataset: Dataset, name: str, logits: dict[str, Floats]) -> dict[str, Any]:
+    """Of one action: all that give odds, over all counted events and by twentieth."""
+    column, edges = dataset.action_names.index(name), _edges(len(dataset))
+    labels = (dataset.actions >> column) & 1 == 1
+    counted = slice(edges[WARM_UP_PARTS], None)
+    row: dict[str, Any] = {"events": len(labels[counted]), "positives": int(labels[counted].sum())}
+    scores = {who: columns[:, column] for who, columns in logits.items()}
+    row |= {who: ranking_figures(own[counted], labels[counted]) for who, own in scores.items()}
+    row["curve"] = [
+        {
+            "events": high,
+            **{who: ranking_figures(own[low:high], labels[low:high])["auc"] for who, own in scores.items()},
+        }
+        for low, high in pairwise(edges)
+    ]
+    figures: dict[str, Any] = finite_or_null(row)
+    return figures
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    def said(who: str) -> str:
+        figures = row[who]
+        if figures["auc"] is None:
+            return f"{who} has no AUC, as one label is absent"
+        return f"{who} AUC {figures['auc']:.4f} +- {figures['auc_half_width']:.4f}, NE {figures['ne']:.4f}"
+
+    return f"{name} ({row['positives']:,} of {row['events']:,}): {'; '.join(map(said, _WHO))}"
+
+
+def _draw(path: Path, data: str, figures: dict[str, Any]) -> None:
+    curves = {
+        f"{name}, {who}": [(part["events"], part[who]) for part in row["curve"] if part[who] is not None]
+        for name, row in figures.items()
+        for who in _WHO
+    }
+    draw_curves(path, curves, title=f"Ranking on {data}", x="events", y="AUC of a twentieth")

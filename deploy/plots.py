@@ -1,0 +1,27 @@
+"""Curves as PNG files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from storage.errors import SetupError
+
+Points = Sequence[tuple[float, float]]
+
+
+def draw_curves(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str) -> None:
+    """Draw named curves into one PNG; raises `SetupError` where matplotlib is missing or the file cannot be written."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SetupError("--plot needs matplotlib: pip install 'headwater[plot]'") from error
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot([point[0] for point in points], [point[1] for point in points], marker=".", label=name)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as error:
+        raise SetupError(f"cannot write {path}: {error.strerror}; name another file with --plot") from error
