@@ -57,7 +57,6 @@ class Chunk:
         self._updates = updates
         self._refused = refused
         self._runs: dict[int, UserRun] = {}
-        self._recent: list[bytes] = []
         self.applied = Applied()
         self.outgoing: list[tuple[OutboxKey, Outgoing]] = []
         """What goes to the outbox."""

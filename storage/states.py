@@ -77,7 +77,7 @@ class States:
             self.old.pop(user, None)
 
     def values(self) -> list[bytes]:
-        """What is to be stored of each user, as `encode_user` gives it."""
+        """What is to be stored of each user, as MessagePack."""
         out = np.empty(len(self) * _MAX_BYTES, np.uint8)
         ends = np.empty(len(self) + 1, np.int64)
         _write(self.rows, out, ends)

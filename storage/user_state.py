@@ -40,23 +40,12 @@ class UserState(msgspec.Struct, array_like=True, gc=False):
     old: list[int] = []
     """Former generations of which blocks are still there for pending samples, ascending."""
 
-    @property
-    def num_pending(self) -> int:
-        """Rows that are in no sample yet."""
-        return self.num_actions + self.num_exposures
-
     def generation_at(self, position: int) -> int | None:
         """The generation to read as of a position; None where it is no longer there."""
         return next((each for each in (self.generation, *reversed(self.old)) if each <= max(position, 0)), None)
 
 
-_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(UserState)
-
-
-def encode_user(state: UserState) -> bytes:
-    """The state as stored."""
-    return _encoder.encode(state)
 
 
 def decode_user(value: bytes) -> UserState:
