@@ -119,3 +119,22 @@ def test_the_filter_is_made_anew_when_it_is_full(store_factory: StoreFactory, mo
         store.apply(start, start + 9, [*clicks(start, start + 10)])
         assert not store._event_ids.is_full
     assert store.apply(100, 100, [acted(100, event_id="e7")]).duplicates == 1
+
+
+def test_stored_rows_that_are_cut_short_are_an_error() -> None:
+    """A filter that lacks ids lets duplicates through."""
+    value = rows_of(*clicks(0, 3)).to_bytes()
+    for cut in (2, len(value) - 20):
+        with pytest.raises(ValueError, match="rows of 'ada' cannot be read"):
+            EventIds([("bob", value), ("ada", value[:cut])])
+
+
+def test_users_with_long_ids_have_their_duplicates_told(store_factory: StoreFactory) -> None:
+    """Ids beyond what the compiled hash takes are hashed by the library."""
+    store = store_factory()
+    long = "u" * 250
+    twice = [acted(offset, user_id=long, event_id="e") for offset in range(2)]
+    assert store.apply(0, 2, [*twice, acted(2, user_id="bob", event_id="e")]).duplicates == 1
+    store.close()
+    again = [acted(3, user_id=long, event_id="e"), acted(4, user_id="bob", event_id="e")]
+    assert store_factory().apply(3, 4, [*again]).duplicates == 2
