@@ -11,7 +11,7 @@ import pytest
 from deploy.broker import free_port
 from storage.store_settings import StoreSettings
 from streams.producer import EventProducer
-from tests.brokers import ApacheKafka, Broker, fresh_topics, wait_until
+from tests.brokers import BROKERS, ApacheKafka, Broker, fresh_topics, wait_until
 from tests.streams.test_worker import (
     ACTIONS,
     assert_ranges,
@@ -26,6 +26,7 @@ NUM_EVENTS = 6_000
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
+@pytest.mark.parametrize("broker", [pytest.param("tansu", marks=pytest.mark.matrix), BROKERS[1]], indirect=True)
 def test_kills_lose_and_repeat_nothing(broker: Broker, tmp_path: Path) -> None:
     """State and log offset part when a worker dies between two writes, or samples are formed otherwise after it."""
     kafka, topics = fresh_topics(broker)
