@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from deploy.cli_app import Columns, Data, Folder, JsonFile, evaluate_app, pairs, say
 from deploy.json_file import write_json
-from model.encoders import EncoderName
+from model.encoder_names import EncoderName
 from model.settings import LearnSettings, ModelSettings
 from model.stochastic_length import Selection
 

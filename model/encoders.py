@@ -1,14 +1,14 @@
 """Encoders by name: HSTU, what is taken away from it, and what it is held against."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from model.encoder import EncoderSettings
+from model.encoder_names import EncoderName
 from model.hstu import HSTU
 from model.sasrec import SASRec
 from model.transformer import Transformer
 
-EncoderName = Literal["hstu", "hstu-no-rab", "hstu-softmax", "hstu-softmax-no-rab", "transformer", "sasrec"]
 Encoder = HSTU | SASRec | Transformer
 _ABLATIONS: dict[str, dict[str, Any]] = {
     "hstu": {},

@@ -21,7 +21,8 @@ import torch
 from model.corpus import Corpus
 from model.cutoffs import cutoff_figures
 from model.encoder import EncoderSettings
-from model.encoders import EncoderName, make_encoder
+from model.encoder_names import EncoderName
+from model.encoders import make_encoder
 from model.history_batch import Choose, HistoryBatch, history_batch, usable_users
 from model.hstu import tiled_product
 from model.layout import Integers

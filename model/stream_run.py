@@ -16,7 +16,8 @@ import torch
 
 from model.cutoffs import cutoff_figures
 from model.encoder import EncoderSettings
-from model.encoders import EncoderName, make_encoder
+from model.encoder_names import EncoderName
+from model.encoders import make_encoder
 from model.history_batch import HistoryBatch
 from model.hstu import tiled_product
 from model.layout import Integers, sequence_layout

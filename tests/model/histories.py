@@ -5,7 +5,8 @@ import torch
 
 from model.corpus import Corpus
 from model.encoder import EncoderSettings
-from model.encoders import Encoder, EncoderName, make_encoder
+from model.encoder_names import EncoderName
+from model.encoders import Encoder, make_encoder
 
 SHAPE = EncoderSettings(dim=16, num_layers=2, num_heads=2, key_dim=8, value_dim=8, window=32, dropout=0.0)
 NAMES: tuple[EncoderName, ...] = (

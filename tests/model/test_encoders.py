@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.encoder import EncoderSettings
-from model.encoders import EncoderName
+from model.encoder_names import EncoderName
 from model.layout import Layout, sequence_layout
 from model.sasrec import SASRec
 from model.transformer import Transformer

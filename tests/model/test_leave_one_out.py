@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.corpus import Corpus
-from model.encoders import EncoderName
+from model.encoder_names import EncoderName
 from model.leave_one_out import LeaveOneOut, LeaveOneOutSettings
 from tests.model.histories import NAMES, corpus_factory, cycle_corpus
 

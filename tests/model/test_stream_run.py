@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders import EncoderName
+from model.encoder_names import EncoderName
 from model.stream_run import StreamRun, StreamSettings
 from model.urn_stream import UrnSettings
 
