@@ -4,14 +4,18 @@ Sequences lie in one RocksDB for each source partition (`SequenceStore`), snapsh
 object store (`SnapshotStore`). It knows neither torch nor Kafka: what reads the log and what trains are elsewhere.
 """
 
-from storage.folded import FoldedSequence, Update
-from storage.keys import OutboxKey
-from storage.manifest import Manifest, ManifestDraft, Pointer, SampleMark, SnapshotFile, Table
-from storage.sequence_store import SequenceStore
-from storage.snapshot_settings import SnapshotSettings
-from storage.snapshot_store import SnapshotStore
-from storage.store_settings import StoreSettings
-from storage.user_run import Applied
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from storage.folded import FoldedSequence, Update
+    from storage.keys import OutboxKey
+    from storage.manifest import Manifest, ManifestDraft, Pointer, SampleMark, SnapshotFile, Table
+    from storage.sequence_store import SequenceStore
+    from storage.snapshot_settings import SnapshotSettings
+    from storage.snapshot_store import SnapshotStore
+    from storage.store_settings import StoreSettings
+    from storage.user_run import Applied
 
 __all__ = [
     "Applied",
@@ -29,3 +33,22 @@ __all__ = [
     "Table",
     "Update",
 ]
+
+_MODULES = {
+    "storage.folded": ("FoldedSequence", "Update"),
+    "storage.keys": ("OutboxKey",),
+    "storage.manifest": ("Manifest", "ManifestDraft", "Pointer", "SampleMark", "SnapshotFile", "Table"),
+    "storage.sequence_store": ("SequenceStore",),
+    "storage.snapshot_settings": ("SnapshotSettings",),
+    "storage.snapshot_store": ("SnapshotStore",),
+    "storage.store_settings": ("StoreSettings",),
+    "storage.user_run": ("Applied",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # At first use: sequences are compiled code, and who reads a snapshot or an error's class should not load that.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'storage' has no attribute {name!r}")

@@ -27,12 +27,9 @@ from storage.runs import (
     EXPOSED,
     NUM_SAMPLES,
     PROGRESS,
-    READ,
     SAMPLE,
     SET_AT,
-    SUSPECT,
     TOO_LATE,
-    TRIM,
     Kept,
     Made,
     Rows,
@@ -73,10 +70,8 @@ class Chunk:
         """
         rooms, groups = self._rooms, self._arrivals.groups
         rooms.prepared.forget_names()
-        known = set(groups.user_ids)
-        user_ids = [*groups.user_ids, *(user_id for user_id in due_users if user_id not in known)]
-        idle = len(user_ids) - len(groups.user_ids)
-        groups.bounds = np.concatenate((groups.bounds, np.full(idle, len(self._arrivals))))
+        groups.add_idle(due_users)
+        user_ids = groups.user_ids
         states = States(rooms.db.get_many([user_key(user_id) for user_id in user_ids]))
         timers = states.rows[:, TIMER_DUE].copy()
         course = Course(
@@ -116,23 +111,16 @@ class Chunk:
         users = np.arange(len(user_ids))
         while len(users):
             codes, recent = self._run_some(users, recent, rows, course)
-            stopped = []
-            for place in np.flatnonzero(codes != DONE).tolist():
-                user, code = int(users[place]), codes[place]
-                run = self._run_of(course, user, user_ids[user])
-                if code == SUSPECT:
-                    run.check()
-                elif code == TRIM:
-                    run.trim()
-                    recent[place] = b""
-                else:
-                    assert code == READ
-                    recent[place] = run.read()
-                stopped.append(place)
-            for user, each in zip(users[codes == DONE].tolist(), _without(recent, stopped), strict=True):
-                if each:
-                    prepared.keep(user_ids[user], each)
-            users, recent = users[stopped], [recent[place] for place in stopped]
+            for place in np.flatnonzero(codes == DONE).tolist():
+                if recent[place]:
+                    prepared.keep(user_ids[users[place]], recent[place])
+            stopped = np.flatnonzero(codes != DONE)
+            users, codes = users[stopped], codes[stopped]
+            runs = [self._run_of(course, user, user_ids[user]) for user in users.tolist()]
+            recent = [
+                run.resume(code, recent[place])
+                for run, code, place in zip(runs, codes.tolist(), stopped.tolist(), strict=True)
+            ]
 
     def _run_of(self, course: Course, user: int, user_id: str) -> UserRun:
         if user not in self._runs:
@@ -218,9 +206,3 @@ class Chunk:
         self.outgoing.sort(key=itemgetter(0))
         for key, item in self.outgoing:
             self._rooms.outbox.put(batch, key, item)
-
-
-def _without(values: Sequence[bytes], places: Sequence[int]) -> list[bytes]:
-    """The values but for those at these places."""
-    left = set(places)
-    return [value for place, value in enumerate(values) if place not in left]

@@ -1,5 +1,7 @@
 """The records of a chunk by user: those of one together, in the order of the log."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,8 +24,15 @@ class Groups:
         self.order = np.argsort(self.of_records, kind="stable")
         text = records.text.tobytes()
         self.spans = records.users[firsts[:num_users]]
-        """Where in the records' text each user's id stands."""
+        """Where in the records' text the id of each user stands who has a record."""
         self.user_ids = [text[start:end].decode() for start, end in self.spans.tolist()]
+
+    def add_idle(self, user_ids: Iterable[str]) -> None:
+        """Let users without a record, but for those who have some, stand behind the others."""
+        known = set(self.user_ids)
+        idle = [user_id for user_id in user_ids if user_id not in known]
+        self.user_ids += idle
+        self.bounds = np.concatenate((self.bounds, np.full(len(idle), len(self.order))))
 
 
 @compiled

@@ -1,7 +1,7 @@
 """The newest events of one user, folded as their records arrive: what the next sample needs is at hand.
 
-It says the same as a fold of all rows (`storage.fold`), for as long as records come in order of time. `follow` says
-False once it cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
+It says the same as a fold of all rows (`storage.fold`), for as long as records come in order of time. `act` and `show`
+say so where they cannot tell, and then this is no longer true of the user: whoever holds it reads it anew.
 
 Between chunks these events are one run of whole numbers of 64 bits (`save`, `load`); items go by their number in
 `storage.names`, requests by their hash.
@@ -22,8 +22,11 @@ SHOWN = 8
 MASK_SHIFT = 4
 """Where in `flags` the mask of an event's actions begins."""
 NEW_EXPOSURE = 1
+"""Bit of `FRESH`: the event was shown."""
 NEW_ACTION = 2
+"""Bit of `FRESH`: its first action came."""
 NEW_FURTHER_ACTION = 4
+"""Bit of `FRESH`: it had an action before, and another came."""
 
 HEAD = 7
 EVENTS, KAFKA, VALUES, REQUESTS, LAST_TS, BLIND_TS, NAMED_TS = range(HEAD)
@@ -69,48 +72,34 @@ def room_for(num_numbers: int, num_items: int) -> Recent:
 @compiled
 def load(recent: Recent, saved: Int64s, at: int) -> None:
     """Take in what `save` left at a place."""
-    head = recent.head
-    for place in range(HEAD):
-        head[place] = saved[at + place]
+    recent.head[:] = saved[at : at + HEAD]
     at += HEAD
-    for event in range(head[EVENTS]):
-        for field in range(EVENT):
-            recent.events[event, field] = saved[at]
-            at += 1
-    for place in range(head[KAFKA]):
-        recent.kafka_ms[place] = saved[at]
-        at += 1
-    for value in range(head[VALUES]):
-        for field in range(VALUE):
-            recent.values[value, field] = saved[at]
-            at += 1
-    for place in range(head[REQUESTS]):
-        recent.requests[place] = saved[at]
-        at += 1
+    for part, size in _parts(recent):
+        part[:size] = saved[at : at + size]
+        at += size
 
 
 @compiled
 def save(recent: Recent, out: Int64s, at: int) -> int:
     """Leave it at a place; returns where it ends."""
-    head = recent.head
-    for place in range(HEAD):
-        out[at + place] = head[place]
+    out[at : at + HEAD] = recent.head
     at += HEAD
-    for event in range(head[EVENTS]):
-        for field in range(EVENT):
-            out[at] = recent.events[event, field]
-            at += 1
-    for place in range(head[KAFKA]):
-        out[at] = recent.kafka_ms[place]
-        at += 1
-    for value in range(head[VALUES]):
-        for field in range(VALUE):
-            out[at] = recent.values[value, field]
-            at += 1
-    for place in range(head[REQUESTS]):
-        out[at] = recent.requests[place]
-        at += 1
+    for part, size in _parts(recent):
+        out[at : at + size] = part[:size]
+        at += size
     return at
+
+
+@compiled
+def _parts(recent: Recent) -> tuple[tuple[Int64s, int], ...]:
+    """What follows the head, in one row each, with how much of it is in use."""
+    head = recent.head
+    return (
+        (recent.events.reshape(-1), EVENT * head[EVENTS]),
+        (recent.kafka_ms, head[KAFKA]),
+        (recent.values.reshape(-1), VALUE * head[VALUES]),
+        (recent.requests, head[REQUESTS]),
+    )
 
 
 @compiled

@@ -276,8 +276,7 @@ def _trigger(user: int, position: int, due_ms: int, rules: Rules, made: Made, ke
     used = made.samples[num, BODY]
     body = -1
     if made.progress[user, HAS_RECENT]:
-        if rules.last:
-            body = put_body(kept.recent, rules.last, kept.names, kept.name_ends, made.bodies, used)
+        body = put_body(kept.recent, rules.last, kept.names, kept.name_ends, made.bodies, used)
         begin(kept.recent, rules.last, rules.most_events)
     elif rules.last and used + MIN_BODY_BYTES <= len(made.bodies):
         return False

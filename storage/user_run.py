@@ -13,7 +13,21 @@ from storage.keys import MAX_POSITION
 from storage.reading import View
 from storage.recall import recall
 from storage.rooms import Rooms
-from storage.runs import AT_RECORD, BEGIN, CHECKED, CURSOR, HAS_RECENT, NUM_SAMPLES, POSITION, STAGE, USER, Made
+from storage.runs import (
+    AT_RECORD,
+    BEGIN,
+    CHECKED,
+    CURSOR,
+    HAS_RECENT,
+    NUM_SAMPLES,
+    POSITION,
+    READ,
+    STAGE,
+    SUSPECT,
+    TRIM,
+    USER,
+    Made,
+)
 from storage.states import States
 from storage.trim import trim_entries
 
@@ -66,7 +80,18 @@ class UserRun:
         self._noted = int(course.arrivals.groups.bounds[user])
         """From which record on ids are not in `_known`."""
 
-    def check(self) -> None:
+    def resume(self, code: int, recent: bytes) -> bytes:
+        """Do what the run stopped for; takes and returns the user's newest events, empty where they are not at hand."""
+        if code == SUSPECT:
+            self._check()
+            return recent
+        if code == TRIM:
+            self._trim()
+            return b""
+        assert code == READ
+        return self._read()
+
+    def _check(self) -> None:
         """Pass over the next record if its event id is one of a row that the user has; else have it taken."""
         course, progress = self._course, self._progress
         record = course.arrivals.groups.order[progress[CURSOR]]
@@ -77,7 +102,7 @@ class UserRun:
         else:
             progress[STAGE] = CHECKED
 
-    def trim(self) -> None:
+    def _trim(self) -> None:
         """Trim the rows up to the record that was taken last, and begin a new generation with what is left."""
         course, user_id = self._course, self._user_id
         known = self._note(int(self._progress[CURSOR]) + 1) if self._is_suspect() else set()
@@ -103,7 +128,7 @@ class UserRun:
         self._progress[HAS_RECENT] = False
         self._progress[BEGIN] = self._progress[CURSOR] + 1
 
-    def read(self) -> bytes:
+    def _read(self) -> bytes:
         """The user's newest events as of the record that was taken last."""
         course, state = self._course, self._course.states.get(self._user)
         reading, prepared = course.rooms.reading, course.rooms.prepared

@@ -336,7 +336,7 @@ def run_headwater(arguments: list[str], folder: Path, environ: dict[str, str]) -
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60)
 
 
-def test_the_command_line_loads_no_torch() -> None:
-    """Every worker would start seconds later and hold 180 MB for a library that it never calls."""
-    code = "import sys, deploy.cli; assert not {'torch', 'matplotlib', 'triton'} & sys.modules.keys()"
+def test_the_command_line_loads_no_torch_and_no_compiler() -> None:
+    """Every command would start seconds later and hold 180 MB for libraries that it never calls."""
+    code = "import sys, deploy.cli; assert not {'torch', 'matplotlib', 'triton', 'numba'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
