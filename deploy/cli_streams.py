@@ -77,6 +77,9 @@ def worker(
     worker: WorkerSettings = WorkerSettings(),  # noqa: B008 - frozen
 ) -> int:
     """Keep users' sequences: consume events, fold them into RocksDB, emit training samples."""
+    from streams.garbage import collect_rarely
+
+    collect_rarely()  # what is loaded from here on is no garbage: a quarter of a second of each start
     from streams.worker import run_worker
 
     log_to_stderr(worker.log_format)

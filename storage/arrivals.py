@@ -1,7 +1,7 @@
 """The records of a chunk that bring rows, those of a user together and in the order of the log."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -213,6 +213,7 @@ def _put(out: Bytes, at: int, number: int, size: int) -> int:
     return at + size
 
 
+@lru_cache(maxsize=1)  # rows come by user
 def user_hash(user_id: str) -> np.uint64:
     """What tells equal event ids of different users apart, which are different events."""
     return np.uint64(xxhash.xxh3_64_intdigest(user_id.encode(), _SALT))

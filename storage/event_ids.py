@@ -70,8 +70,7 @@ class EventIds:
 
     def _add(self, hashes: Hashes) -> None:
         self._num += len(hashes)
-        places, bits = self._places(hashes)
-        np.bitwise_or.at(self._words, places, bits)
+        _note(self._words, *self._places(hashes))
 
     def _places(self, hashes: Hashes) -> tuple[npt.NDArray[np.int64], Hashes]:
         """The word of each hash, and its bits in it."""
@@ -79,6 +78,12 @@ class EventIds:
         for nth in range(_BITS):
             bits |= np.uint64(1) << ((hashes >> np.uint64(6 * nth)) & np.uint64(63))
         return ((hashes >> np.uint64(32)) % np.uint64(len(self._words))).astype(np.int64), bits
+
+
+@compiled
+def _note(words: Hashes, places: Int64s, bits: Hashes) -> None:
+    for nth in range(len(places)):
+        words[places[nth]] |= bits[nth]
 
 
 def _hashes_of(stored: Sequence[tuple[str, bytes]]) -> Hashes:

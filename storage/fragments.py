@@ -79,8 +79,12 @@ class Fragments:
     def rows(self) -> Iterator[tuple[str, bytes]]:
         """All rows of all users, and some that are no longer read, as `Entries.to_bytes` gives them."""
         for kind, head in ((FRAGMENT, 0), (BLOCK, BLOCK_HEAD_BYTES)):
+            prefix, user_id = b"", ""
             for key, value in self._db.scan(kind, bytes([kind[0] + 1])):
-                yield fragment_user(key), value[head:]
+                # Those of one user stand together.
+                if key[:-8] != prefix:
+                    prefix, user_id = key[:-8], fragment_user(key)
+                yield user_id, value[head:]
 
     def append(self, batch: WriteBatch, user_id: str, state: UserState, position: int, value: bytes) -> None:
         """Add a user's new rows, of which the first is at this position, as `Entries.to_bytes` gives them."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.tables import TableManager
 
 from storage.errors import HeadwaterError
 from streams.chunks import ChunkConsumer, ChunkTransport, LogPositions
@@ -24,6 +25,16 @@ MAX_FETCH_BYTES = 1024 * 1024
 """Most bytes that a fetch brings of a partition."""
 STOP_SECONDS = 10.0
 """How long an app that ends may take to stop in good order."""
+
+
+class NoTables(TableManager):
+    """Faust's manager of tables, for an app that has none: the group is joined without a second's wait for some."""
+
+    async def on_start(self) -> None:
+        """Let the app go on."""
+        await self._update_channels()
+        await self.recovery.start()
+
 
 ChunkAgent = Callable[[Any], Coroutine[Any, Any, None]]
 """Takes the stream of chunks."""
@@ -68,6 +79,7 @@ def chunk_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         PartitionAssignor=MovableAssignor,
+        TableManager=NoTables,
         **options,
     )
     app.transport = ChunkTransport(app.conf.broker_consumer, app, positions)
