@@ -8,9 +8,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,8 @@ CHUNK_RECORDS = 8_000
 """Records in a chunk: as many of these as a fetch brings of a partition."""
 READ = 512
 """Events in a read."""
+READERS = 2
+"""Processes that read at the same time, on as many cores."""
 NUM_ITEMS = 20_000
 
 Numbers = npt.NDArray[np.int64]
@@ -59,6 +63,7 @@ class StorePlan:
     full_users: int = 5_000
     """Of these, those who hold as many events as a read gives; only they are read."""
     reads: int = 20_000
+    """Reads of each process."""
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -169,29 +174,57 @@ def _cost(plan: StorePlan, folder: Path, between: tuple[int, int]) -> dict[str, 
 
 
 def _reads(plan: StorePlan, folder: Path) -> dict[str, Any]:
-    filled = FilledStore(folder, plan.seed)
-    lengths = np.full(plan.readable_users, 4)
-    lengths[: plan.full_users] = READ
-    filled.add(filled.shuffled(lengths), samples=False)
-    wanted = filled.drawn(plan.full_users, plan.reads).tolist()
-    seconds = []
-    cpu_started = time.process_time()
-    for user in wanted:
-        started = time.perf_counter()
-        filled.store.read(_user_id(user), last=READ)
-        seconds.append(time.perf_counter() - started)
-    cpu = time.process_time() - cpu_started
-    filled.close()
-    p50, p99 = np.quantile(seconds, (0.5, 0.99))
+    """What one process reads, and what several do at the same time, each of a store of its own, as workers are."""
+    folders = [folder / str(number) for number in range(READERS)]
+    with ProcessPoolExecutor(READERS, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_fill_for_reads, [plan] * READERS, folders))
+        (alone,) = pool.map(_read_all, [plan], folders[:1])
+        together = list(pool.map(_read_all, [plan] * READERS, folders))
+    p50, p99 = np.quantile(alone.seconds, (0.5, 0.99))
+    span = max(each.ended for each in together) - min(each.started for each in together)
     return {
         "users": plan.readable_users,
         "users_read": plan.full_users,
         "events_of_each": READ,
         "p50_ms": round(p50 * 1_000, 3),
         "p99_ms": round(p99 * 1_000, 3),
-        "users_per_second": round(plan.reads / sum(seconds), 1),
-        "users_per_cpu_second": round(plan.reads / cpu, 1),
+        "users_per_second": round(plan.reads / sum(alone.seconds), 1),
+        "users_per_cpu_second": round(plan.reads / alone.cpu_seconds, 1),
+        "processes": READERS,
+        "users_per_second_of_all": round(READERS * plan.reads / span, 1),
     }
+
+
+class ReadTimes(NamedTuple):
+    """What a process's reads took, and when they were, in seconds of the machine's monotonic clock."""
+
+    seconds: list[float]
+    cpu_seconds: float
+    started: float
+    ended: float
+
+
+def _fill_for_reads(plan: StorePlan, folder: Path) -> None:
+    filled = FilledStore(folder, plan.seed)
+    lengths = np.full(plan.readable_users, 4)
+    lengths[: plan.full_users] = READ
+    filled.add(filled.shuffled(lengths), samples=False)
+    filled.close()
+
+
+def _read_all(plan: StorePlan, folder: Path) -> ReadTimes:
+    filled = FilledStore(folder, plan.seed)
+    wanted = filled.drawn(plan.full_users, plan.reads).tolist()
+    filled.store.read(_user_id(0), last=READ)  # loads compiled code
+    seconds = []
+    first, cpu_started = time.monotonic(), time.process_time()
+    for user in wanted:
+        started = time.perf_counter()
+        filled.store.read(_user_id(user), last=READ)
+        seconds.append(time.perf_counter() - started)
+    times = ReadTimes(seconds, time.process_time() - cpu_started, first, time.monotonic())
+    filled.close()
+    return times
 
 
 def _user_id(user: int) -> str:
