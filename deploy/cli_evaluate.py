@@ -10,6 +10,7 @@ from deploy.json_file import write_json
 from model.encoder_names import EncoderName
 from model.settings import LearnSettings, ModelSettings
 from model.stochastic_length import Selection
+from streams.dataset import Dataset
 
 Resume = Annotated[Path | None, Parameter(help="Keep the run's state in this file, and go on from there.")]
 ResumeFolder = Annotated[Path | None, Parameter(help="Keep each run's state in this folder, and go on from there.")]
@@ -36,14 +37,19 @@ def prequential(
 ) -> int:
     """Score each event before it is learned, over a whole data set in time order, without Kafka."""
     from deploy.evaluate import evaluate_prequential
-    from streams.datasets import load_dataset
 
-    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say).head(limit)
+    dataset = _dataset(data, columns, limit, cache, data_folder)
     figures = evaluate_prequential(
         dataset, model, learn, freeze_after=freeze_after, ranks=ranks, resume=resume, plot=plot
     )
     write_json(json, figures)
     return 0
+
+
+def _dataset(data: str, columns: str, limit: int | None, cache: Path, folder: Path | None) -> Dataset:
+    from streams.datasets import load_dataset
+
+    return load_dataset(data, cache=cache, folder=folder, columns=pairs(columns), say=say).head(limit)
 
 
 @evaluate_app.command
@@ -146,9 +152,8 @@ def rank(
 ) -> int:
     """Give the odds of every action on each exposure before it is learned, beside two counted rates."""
     from deploy.evaluate_rank import evaluate_rank
-    from streams.datasets import load_dataset
 
-    dataset = load_dataset(data, cache=cache, folder=data_folder, columns=pairs(columns), say=say).head(limit)
+    dataset = _dataset(data, columns, limit, cache, data_folder)
     figures = evaluate_rank(dataset, model, learn, actions=actions, resume=resume, plot=plot)
     write_json(json, figures)
     return 0

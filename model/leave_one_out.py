@@ -20,80 +20,46 @@ import torch
 
 from model.corpus import Corpus
 from model.cutoffs import cutoff_figures
-from model.encoder import EncoderSettings
-from model.encoder_names import EncoderName
-from model.encoders import make_encoder
 from model.history_batch import Choose, HistoryBatch, history_batch, usable_users
 from model.hstu import tiled_product
 from model.layout import Integers
 from model.metrics import Floats
-from model.next_item import NextItemModel
-from model.next_item_trainer import NextItemTrainer
+from model.next_item_settings import NextItemSettings
 from model.prequential import candidate_ranks
 from model.stochastic_length import Selection, StochasticLength
 
 _RANKED_USERS = 256
-_EXTRA_POSITIONS = 11
-"""The published N is the longest history plus 10 more items plus 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeaveOneOutSettings:
+class LeaveOneOutSettings(NextItemSettings):
     """Model and training; the defaults are the published ones for MovieLens-1M."""
 
-    encoder: EncoderName = "hstu"
-    """What encodes histories: HSTU, an ablation of it, or what it is compared with."""
-    dim: int = 50
-    """Width; each head has dim / num_heads features."""
-    num_layers: int = 2
-    num_heads: int = 1
     max_history: int = 200
     """Newest events of a user that are looked at."""
     dropout: float = 0.2
     num_epochs: int = 101
     batch_users: int = 128
     """Users in a step."""
-    num_negatives: int = 128
-    """Negatives of each prediction, its own, uniform over the catalogue with replacement."""
-    temperature: float = 0.05
-    """Cosines are divided by it."""
-    rate: float = 1e-3
-    """AdamW learning rate; betas .9 and .98, no weight decay, no warm-up."""
     alpha: float = 2.0
     """Of stochastic length: of a long history, about max_history^(alpha / 2) events are learned from; 2: all."""
     selection: Selection = "weighted"
     """Which events of a shortened history stay."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_history", "num_epochs", "batch_users", "num_negatives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("temperature", "rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
-        if self.num_heads < 1 or self.dim % self.num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got {self.dim} and {self.num_heads}")
+        NextItemSettings.__post_init__(self)
+        self.check_counts("max_history", "num_epochs", "batch_users")
         self.lengths()
+        self.shape(window=self.window, dropout=self.dropout)
+
+    @property
+    def window(self) -> int:
+        """Positions that the model knows: the published N is the longest history plus 10 more items plus 1."""
+        return self.max_history + 11
 
     def lengths(self) -> StochasticLength:
         """What part of a history is learned from; raises `ValueError`."""
         return StochasticLength(alpha=self.alpha, longest=self.max_history, selection=self.selection)
-
-    def shape(self) -> EncoderSettings:
-        """Settings of the encoder; raises `ValueError`."""
-        head_dim = self.dim // self.num_heads
-        return EncoderSettings(
-            dim=self.dim,
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            key_dim=head_dim,
-            value_dim=head_dim,
-            window=self.max_history + _EXTRA_POSITIONS,
-            dropout=self.dropout,
-        )
 
 
 class LeaveOneOut:
@@ -106,19 +72,10 @@ class LeaveOneOut:
         self.corpus = corpus
         self.settings = settings
         self.device = device
-        shape = settings.shape()
-        self.model = NextItemModel(
-            make_encoder(settings.encoder, shape),
-            num_items=corpus.num_items,
-            num_positions=shape.window,
-            dim=shape.dim,
-            dropout=shape.dropout,
+        self.trainer = settings.fresh(
+            num_items=corpus.num_items, window=settings.window, dropout=settings.dropout, device=device
         )
-        self.model.reset(torch.Generator().manual_seed(settings.seed))
-        self.model.to(device)
-        self.trainer = NextItemTrainer(
-            self.model, rate=settings.rate, num_negatives=settings.num_negatives, temperature=settings.temperature
-        )
+        self.model = self.trainer.model
 
     def run_epoch(self, epoch: int) -> Iterator[float]:
         """Learn once from every user; the loss of each step as it is done. Raises `FloatingPointError`."""

@@ -15,15 +15,12 @@ import numpy as np
 import torch
 
 from model.cutoffs import cutoff_figures
-from model.encoder import EncoderSettings
 from model.encoder_names import EncoderName
-from model.encoders import make_encoder
 from model.history_batch import HistoryBatch
 from model.hstu import tiled_product
 from model.layout import Integers, sequence_layout
 from model.metrics import Floats
-from model.next_item import NextItemModel
-from model.next_item_trainer import NextItemTrainer
+from model.next_item_settings import NextItemSettings
 from model.prequential import candidate_ranks
 from model.urn_stream import UrnSettings, UrnStream
 
@@ -31,47 +28,21 @@ _RANKED_RECORDS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StreamSettings:
+class StreamSettings(NextItemSettings):
     """Model and training of one pass."""
 
     encoder: EncoderName = "hstu-no-rab"
     """The stream has no times, so that a relative bias has nothing to say but positions."""
     dim: int = 64
-    num_layers: int = 2
     num_heads: int = 2
-    rate: float = 1e-3
-    """AdamW learning rate; betas .9 and .98, no weight decay, no warm-up."""
-    batch_records: int = 32
-    num_negatives: int = 128
     temperature: float = 0.1
-    seed: int = 0
-    """Of the stream and of the weights."""
+    batch_records: int = 32
     stream: UrnSettings = field(default_factory=UrnSettings)
+    """The seed is its seed, too."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_records", "num_negatives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("temperature", "rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
-        if self.num_heads < 1 or self.dim % self.num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got {self.dim} and {self.num_heads}")
-
-    def shape(self) -> EncoderSettings:
-        """Settings of the encoder; raises `ValueError`."""
-        head_dim = self.dim // self.num_heads
-        return EncoderSettings(
-            dim=self.dim,
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            key_dim=head_dim,
-            value_dim=head_dim,
-            window=self.stream.record_length,
-            dropout=0.0,
-        )
+        NextItemSettings.__post_init__(self)
+        self.check_counts("batch_records")
 
 
 class StreamRun:
@@ -81,19 +52,9 @@ class StreamRun:
         self.settings = settings
         self.device = device
         self.stream = UrnStream(settings.stream, settings.seed)
-        shape = settings.shape()
-        self.model = NextItemModel(
-            make_encoder(settings.encoder, shape),
-            num_items=settings.stream.num_ids,
-            num_positions=settings.stream.record_length,
-            dim=shape.dim,
-            dropout=0.0,
-        )
-        self.model.reset(torch.Generator().manual_seed(settings.seed))
-        self.model.to(device)
-        self.trainer = NextItemTrainer(
-            self.model, rate=settings.rate, num_negatives=settings.num_negatives, temperature=settings.temperature
-        )
+        stream = settings.stream
+        self.trainer = settings.fresh(num_items=stream.num_ids, window=stream.record_length, dropout=0.0, device=device)
+        self.model = self.trainer.model
 
     def learn_part(self, number: int) -> Iterator[float]:
         """Learn one part; the loss of each step as it is done. Raises `FloatingPointError`."""

@@ -120,7 +120,7 @@ def naive_sasrec(weights: Weights, x_nD: Tensor) -> Tensor:
 
 def naive_transformer(weights: Weights, x_nD: Tensor) -> Tensor:
     for place in range(2):
-        own = part(weights, f"layers.{place}")
+        own = part(weights, f"blocks.{place}")
         normed_nD = norm(own, "attention_norm", x_nD, 1e-5)
         x_nD = x_nD + naive_attention(part(own, "attention"), normed_nD, normed_nD)
         x_nD = x_nD + linear(own, "outer", F.gelu(linear(own, "inner", norm(own, "feed_norm", x_nD, 1e-5))))

@@ -100,7 +100,7 @@ def test_users_too_short_to_learn_from_are_ranked_still() -> None:
 def test_settings_that_cannot_be_are_refused(name: str, value: Any) -> None:
     """An hour later the mistake would show as a strange figure."""
     with pytest.raises(ValueError, match=name):
-        LeaveOneOutSettings(**{name: value}).shape()
+        LeaveOneOutSettings(**{name: value})
 
 
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:
