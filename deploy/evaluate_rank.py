@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import Progress
 
 from deploy.evaluate import dataset_digest, finite_or_null, interactions, model_of
 from deploy.plots import draw_curves
 from deploy.run_state import RunState
+from model.din import DINSettings, din_logits
+from model.layout import Integers
 from model.metrics import Floats
 from model.ranking_run import RankingRun, ranking_figures
 from model.rate_bar import rate_bar_logits
@@ -21,13 +24,13 @@ from streams.dataset import Dataset
 
 NUM_PARTS = 20
 WARM_UP_PARTS = 2
-_WHO = ("model", "bar", "both")
+_WHO = ("model", "din", "bar", "both")
 PROTOCOL = (
     "Ranking protocol: exposures in time order, ties in file order; each is scored for every action with weights, "
-    "history and counts before it, then learned. The first 10 % are learned, not counted. The bar adds the log odds "
-    "of the item's and of the user's rate so far, with two weights and a bias learned online; `both` is the bar with "
-    "the model's log odds as a third input. NE is the log loss over the entropy of the action's rate; intervals of "
-    "AUC are 95 % (Hanley & McNeil)."
+    "history and counts before it, then learned. The first 10 % are learned, not counted. `din` is a ranker like DIN. "
+    "The bar adds the log odds of the item's and of the user's rate so far, with two weights and a bias learned "
+    "online; `both` is the bar with the model's log odds as a third input. NE is the log loss over the entropy of the "
+    "action's rate; intervals of AUC are 95 % (Hanley & McNeil)."
 )
 
 
@@ -56,7 +59,12 @@ def evaluate_rank(
     state = RunState(resume, {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)})
     model_logits = _scores(RankingRun(model, learn), dataset, state, console)
     columns = (dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))
-    logits = {"model": model_logits, "bar": rate_bar_logits(*columns), "both": rate_bar_logits(*columns, model_logits)}
+    logits = {
+        "model": model_logits,
+        "din": _din(columns, learn.seed, console),
+        "bar": rate_bar_logits(*columns),
+        "both": rate_bar_logits(*columns, model_logits),
+    }
     figures = {name: _action_figures(dataset, name, logits) for name in actions or dataset.action_names}
     for name, row in figures.items():
         console.print(_line(name, row), markup=False, highlight=False, soft_wrap=True)
@@ -81,6 +89,14 @@ def _scores(run: RankingRun, dataset: Dataset, state: RunState, console: Console
         line = f"{edges[part + 1]:,} of {len(events):,} events, {time.monotonic() - started:.0f} s"
         console.print(line, markup=False, highlight=False)
     return run.logits_EA.astype(np.float64)
+
+
+def _din(columns: tuple[Sequence[str], Sequence[str], Integers, int], seed: int, console: Console) -> Floats:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("a ranker like DIN", total=len(columns[0]))
+        return din_logits(
+            *columns, DINSettings(seed=seed), progress=lambda events: progress.update(task, completed=events)
+        )
 
 
 def _edges(num_events: int) -> list[int]:

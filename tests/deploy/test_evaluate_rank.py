@@ -48,6 +48,7 @@ def test_every_action_stands_beside_its_bar(tmp_path: Path) -> None:
     assert click["bar"]["auc"] > 0.7
     assert click["model"]["auc"] > 0.6
     assert click["both"]["auc"] > 0.7
+    assert click["din"] not in (click["model"], click["bar"])
     assert click["both"] != click["bar"]
     assert 0 < click["model"]["auc_half_width"] < 0.1
     assert buy["model"] == {"auc": None, "auc_half_width": None, "ne": None}
