@@ -31,7 +31,7 @@ class DINSettings:
     hidden: tuple[int, int] = (80, 40)
     rate: float = 3e-3
     """AdamW learning rate; betas .9 and .98, no weight decay."""
-    batch_events: int = 256
+    batch_events: int = 64
     seed: int = 0
 
 

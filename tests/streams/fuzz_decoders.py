@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from storage.changes import Refused
 from streams.broken import broken_records
 from streams.dead_letters import HEADERS, read_dead_letter
+from streams.decoding import ChunkDecoder
 from streams.events import (
     Action,
     Cause,
@@ -36,6 +38,7 @@ from tests.streams.made_samples import sample_factory
 
 NOW_MS = 1_700_000_000_000
 ACTIONS = frozenset({"like", "click"})
+_chunks = ChunkDecoder(sorted(ACTIONS))
 WORDS = frozenset({*get_args(Cause), "taken", "refused"})
 """How an input can be taken."""
 EVENTS: tuple[Event, ...] = (
@@ -68,6 +71,7 @@ def targets() -> list[Target]:
     items = [encode_item(Item(item_id="50", title="Star Wars", categories=("a", "b"), ts_ms=5)), b'{"item_id":"50"}']
     return [
         Target("events", events, _take_event),
+        Target("records in chunks", events, _take_record),
         Target("topics of others", events, _take_others),
         Target("items", items, _take_item),
         Target(
@@ -144,6 +148,19 @@ def _take_event(value: bytes, rng: random.Random) -> str:
         str(error).encode("utf-8", "backslashreplace")
         return error.cause
     return "taken"
+
+
+def _take_record(value: bytes, rng: random.Random) -> str:
+    """What a worker decodes with; it must say what `decode_event` says."""
+    state = rng.getstate()
+    word = _take_event(value, rng)
+    rng.setstate(state)
+    key = rng.choice((b"u", "ü".encode(), None, b""))
+    changes, columns = _chunks.decode([SimpleNamespace(offset=7, key=key, value=value, timestamp=NOW_MS)])
+    refused = [change.cause for change in changes if isinstance(change, Refused)]
+    assert refused == ([] if word == "taken" else [word])
+    assert len(changes) + len(columns) == 1
+    return word
 
 
 def _take_others(value: bytes, rng: random.Random) -> str:
