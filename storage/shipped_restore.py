@@ -100,15 +100,17 @@ class ShippedRestore:
         except HeadwaterError as error:
             if local.applied < 0:
                 raise
-            logger.warning("partition %d goes on with local state: %s", self._partition, error)
+            where = {"partition": self._partition, "offset": local.applied}
+            logger.warning("partition %d goes on with local state: %s", self._partition, error, extra=where)
             return None
         for shipped in self._better(found, local, earliest):
+            where = {"partition": self._partition, "offset": shipped.applied}
             try:
                 place = self._shipping.fetch(shipped, folder=self._folder, partition=self._partition)
             except (OSError, HeadwaterError) as error:
-                logger.warning("shipped checkpoint %s is passed over: %s", shipped.path, error)
+                logger.warning("shipped checkpoint %s is passed over: %s", shipped.path, error, extra=where)
             else:
-                logger.info("shipped checkpoint %s is brought to %s", shipped.path, place)
+                logger.info("shipped checkpoint %s is brought to %s", shipped.path, place, extra=where)
                 return place, shipped
         return None
 

@@ -88,11 +88,12 @@ class PartitionCheckpoints:
 
     async def _ship(self, place: Path, now: float) -> None:
         applied = CheckpointName.of(place).applied
+        where = {"partition": self._store.partition, "offset": applied}
         try:
             if applied != self._shipped:
                 num_bytes = await self._threads.ship(place)
-                logger.info("checkpoint %s is shipped with %d bytes that are new", place.name, num_bytes)
+                logger.info("checkpoint %s is shipped with %d bytes that are new", place.name, num_bytes, extra=where)
         except (OSError, HeadwaterError) as error:
-            logger.warning("checkpoint %s is not shipped, the next one will be: %s", place.name, error)
+            logger.warning("checkpoint %s is not shipped, the next one will be: %s", place.name, error, extra=where)
         else:
             self._made, self._shipped = now, applied

@@ -127,7 +127,8 @@ class Opening:
         if isinstance(error, StateInUseError):
             await asyncio.sleep(RETRY_SECONDS)
             return
-        logger.error("partition %d of %s cannot be opened: %s", partition, self._topic, error)
+        place = {"partition": partition}
+        logger.error("partition %d of %s cannot be opened: %s", partition, self._topic, error, extra=place)
         self._errors[partition] = error
         tried.set()
         await asyncio.sleep(FAILED_RETRY_SECONDS)
