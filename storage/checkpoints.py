@@ -96,7 +96,7 @@ class Checkpoints:
         """Make `target` from the newest good checkpoint; returns that, or None where there is none.
 
         1. Link or copy the checkpoint's files into `TARGET.PID.restore`.
-        2. Open that and close it again; a checkpoint that fails is passed over for the next, with a warning.
+        2. Open that, read all of it and close it; a checkpoint that fails is passed over, with a warning, for the next.
         3. Rename it to `target`.
         """
         unfinished = target.with_name(f"{target.name}.{os.getpid()}.restore")
@@ -186,9 +186,11 @@ def _link_file(source: Path, target: Path) -> None:
 def _check(folder: Path) -> None:
     if not (folder / "CURRENT").exists():
         raise StateError("it holds no database")
-    db = Database(folder)
+    db = Database(folder, cached=False)
     try:
         if db.get(HEADER) is None or db.get(LOG) is None:
             raise StateError("its database has no header")
+        # All of it: a worker that took damaged rows for good could neither go on nor take an older checkpoint.
+        db.check()
     finally:
         db.close()

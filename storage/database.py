@@ -28,19 +28,19 @@ BLOOM_BITS = 10
 
 
 class Database:
-    """One RocksDB in a folder, made if absent.
+    """One RocksDB in a folder, made if absent; not `cached`, every read is from its files.
 
     It keeps no write-ahead log: the log that feeds it is its redo log. After a kill it is as it was when it last
     flushed, which is one moment between two batches.
     Every method raises `StateError` where the database is in use by another process, damaged, full or closed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cached: bool = True) -> None:
         self.folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._closed = False
         with self._wrapped("opened"):
-            self._db = Rdict(str(folder), _options())
+            self._db = Rdict(str(folder), _options(cached))
             self._db.set_write_options(_write_options())
 
     def get(self, key: bytes) -> bytes | None:
@@ -60,41 +60,56 @@ class Database:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [start, end), ascending."""
-        try:
+        with self._wrapped("read"):
             cursor = self._cursor(start, end)
-            while (value := cursor.value()) is not None:
-                yield cursor.key(), value
-                cursor.next()
-            # A cursor ends at a damaged block as it does at the last key.
-            cursor.status()
-        except Exception as error:
-            raise self._failed("read", error) from error
+            try:
+                while (value := cursor.value()) is not None:
+                    yield cursor.key(), value
+                    cursor.next()
+                # A cursor ends at a damaged block as it does at the last key.
+                cursor.status()
+            finally:
+                # An error would keep it by its traceback, and a cursor keeps its database open.
+                del cursor
 
     def values(self, start: bytes, end: bytes) -> list[bytes]:
         """The values alone of the keys in [start, end), ascending."""
         found: list[bytes] = []
         with self._wrapped("read"):
             cursor = self._cursor(start, end)
-            while (value := cursor.value()) is not None:
-                found.append(value)
-                cursor.next()
-            cursor.status()  # as above
+            try:
+                while (value := cursor.value()) is not None:
+                    found.append(value)
+                    cursor.next()
+                cursor.status()
+            finally:
+                del cursor
         return found
 
     def scan_back(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [start, end], descending."""
-        try:
+        with self._wrapped("read"):
             cursor = self._db.iter(ReadOptions())
-            cursor.seek_for_prev(end)
-            while cursor.valid():
-                key = cursor.key()
-                if key < start:
-                    break
-                yield key, cursor.value()
-                cursor.prev()
-            cursor.status()
-        except Exception as error:
-            raise self._failed("read", error) from error
+            try:
+                cursor.seek_for_prev(end)
+                while cursor.valid() and (key := cursor.key()) >= start:
+                    yield key, cursor.value()
+                    cursor.prev()
+                cursor.status()
+            finally:
+                del cursor
+
+    def check(self) -> None:
+        """Read every row there is; a damaged one is told by its block's checksum."""
+        with self._wrapped("read"):
+            cursor = self._db.iter(ReadOptions())
+            try:
+                cursor.seek_to_first()
+                while cursor.valid():
+                    cursor.next()
+                cursor.status()
+            finally:
+                del cursor
 
     def write(self, batch: WriteBatch) -> None:
         """Write a batch, whole or not at all."""
@@ -175,9 +190,12 @@ def _block_cache() -> Cache:
     return Cache(BLOCK_CACHE_BYTES)
 
 
-def _options() -> Options:
+def _options(cached: bool) -> Options:
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(_block_cache())
+    if cached:
+        blocks.set_block_cache(_block_cache())
+    else:
+        blocks.disable_cache()
     blocks.set_bloom_filter(BLOOM_BITS, False)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
