@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.compiled import compiled
-from storage.keys import MAX_POSITION
 from storage.msgpack_bytes import Bytes
 from storage.recent import Recent, act, begin, load, save, show, tell
 from storage.records import Int64s
@@ -33,7 +32,7 @@ from storage.states import (
     TIMER_DUE,
 )
 from storage.store_settings import StoreSettings
-from storage.timeline import NEVER, Timeline, fires_at, watermark_at
+from storage.timeline import Timeline, fires_at, watermark_at
 
 SPARE_EVENTS = 16
 """Newest events beyond twice those of a sample at which the oldest go."""
@@ -167,7 +166,7 @@ def _run(user: int, rules: Rules, timeline: Timeline, rows: Rows, made: Made, ke
             return code
         progress[CURSOR] += 1
         progress[STAGE] = AT_RECORD
-    return DONE if _fire(user, timeline.watermarks[-1], MAX_POSITION, rules, timeline, made, kept) else READ
+    return DONE if _fire(user, timeline.watermarks[-1], rules, timeline, made, kept) else READ
 
 
 @compiled
@@ -175,7 +174,7 @@ def _run_record(user: int, record: int, rules: Rules, timeline: Timeline, rows: 
     """Do with a record what is next to be done; `DONE` where that is all."""
     state, progress = made.states[user], made.progress[user]
     if progress[STAGE] == AT_RECORD:
-        if not _fire(user, rows.watermarks[record], rows.positions[record] - 1, rules, timeline, made, kept):
+        if not _fire(user, rows.watermarks[record], rules, timeline, made, kept):
             return READ
         if rows.suspects[record]:
             return SUSPECT
@@ -245,16 +244,14 @@ def _due(rules: Rules, state: Int64s) -> int:
 
 
 @compiled
-def _fire(user: int, watermark_ms: int, until: int, rules: Rules, timeline: Timeline, made: Made, kept: Kept) -> bool:
-    """Fire the user's timer at the records up to a position, after which the watermark is this.
+def _fire(user: int, watermark_ms: int, rules: Rules, timeline: Timeline, made: Made, kept: Kept) -> bool:
+    """Fire the user's timer at the records up to where the watermark is this.
 
     False where the newest events are wanted first.
     """
     state, progress = made.states[user], made.progress[user]
     while 0 < state[TIMER_DUE] <= watermark_ms:
         at = fires_at(timeline, state[TIMER_DUE], progress[SET_AT])
-        if at == NEVER or at > until:
-            return True
         if not (state[NUM_ACTIONS] or state[NUM_EXPOSURES]):
             state[TIMER_DUE] = 0
             return True

@@ -7,8 +7,6 @@ import numpy as np
 from storage.compiled import compiled
 from storage.records import Int64s
 
-NEVER = -1
-
 
 class Timeline(NamedTuple):
     """Positions of a chunk's valid records, and the *watermark* before each: the newest event time so far."""
@@ -30,9 +28,7 @@ def timeline(watermark_ms: int, positions: Int64s, ts_ms: Int64s) -> Timeline:
 
 @compiled
 def fires_at(timeline: Timeline, due_ms: int, not_before: int) -> int:
-    """Position of the record after which a timer fires, `not_before` at the earliest; `NEVER` in this chunk."""
-    if due_ms > timeline.watermarks[-1]:
-        return NEVER
+    """Position of the record after which a timer fires that is due by the chunk's end, `not_before` at the earliest."""
     return int(max(timeline.positions[np.searchsorted(timeline.watermarks[1:], due_ms)], not_before))
 
 

@@ -65,3 +65,10 @@ def test_merged_columns_are_those_of_all_changes(seed: int) -> None:
     assert rows_of(merged) == rows_of(columns_of(CHANGES))
     assert types_of(merged) == types_of(columns_of(CHANGES))
     assert np.all(np.diff(merged.offsets) > 0)
+
+
+def test_what_is_behind_an_offset_is_what_the_rest_alone_would_be() -> None:
+    """A chunk that begins before the last applied record would bring the items of others."""
+    for offset in range(-1, CHANGES[-1].offset + 1):
+        rest = [change for change in CHANGES if change.offset > offset]
+        assert rows_of(columns_of(CHANGES).behind(offset)) == rows_of(columns_of(rest))

@@ -43,7 +43,7 @@ def test_a_state_that_was_put_is_given_and_written() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"\x9f", b"\xc0", encode_user(UserState())[:-3], b"\x9f\xcf" + b"\xff" * 8 + b"\x00" * 14],
+    [b"", b"\x9f", b"\x9f\xcd\x01", b"\xc0", encode_user(UserState())[:-3], b"\x9f\xcf" + b"\xff" * 8 + b"\x00" * 14],
 )
 def test_what_is_no_state_is_refused(value: bytes) -> None:
     """A state that is cut short would go on with the numbers of another user."""
