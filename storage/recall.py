@@ -30,7 +30,7 @@ def recall(found: Found, names: Names, *, since: int, last_ts: int) -> bytes:
     requests = requests[requests != 0].view(np.int64)
     passed = fold.ts_ms[before[fold.action[before] < 0]]
     blind_ts = max([found.reach if found.exposures else NOTHING_REACHED, *passed[-1:].tolist()])
-    head = [len(heads), len(body.kafka_ms), len(values), len(requests), last_ts, blind_ts, found.reach]
+    head = [len(heads), len(body.kafka_ms), len(values), len(requests), last_ts, blind_ts]
     assert len(head) == HEAD
     parts = (np.array(head, np.int64), events, np.array(body.kafka_ms, np.int64), values, requests)
     return b"".join(part.tobytes() for part in parts)

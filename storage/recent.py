@@ -28,10 +28,10 @@ NEW_ACTION = 2
 NEW_FURTHER_ACTION = 4
 """Bit of `FRESH`: it had an action before, and another came."""
 
-HEAD = 7
-EVENTS, KAFKA, VALUES, REQUESTS, LAST_TS, BLIND_TS, NAMED_TS = range(HEAD)
+HEAD = 6
+EVENTS, KAFKA, VALUES, REQUESTS, LAST_TS, BLIND_TS = range(HEAD)
 """What stands in the head: how many there are of each; the user's newest time; the newest time of an exposure that is
-not held; the newest time of an exposure that an action may have named and that is not held."""
+not held."""
 EVENT = 5
 TS, GROUP, REQUEST, ITEM, FLAGS = range(EVENT)
 """What stands of an event."""
@@ -54,7 +54,7 @@ class Recent(NamedTuple):
     """Requests that actions named."""
 
 
-NO_RECENT = np.array([0, 0, 0, 0, NOTHING_REACHED, NOTHING_REACHED, NOTHING_REACHED], np.int64).tobytes()
+NO_RECENT = np.array([0, 0, 0, 0, NOTHING_REACHED, NOTHING_REACHED], np.int64).tobytes()
 """The events of a user who has none, as `save` leaves them."""
 
 
@@ -167,8 +167,7 @@ def show(recent: Recent, record: tuple[int, int, int, int], items: Int64s) -> bo
         return False
     head[LAST_TS] = ts_ms
     if request:
-        if ts_ms <= head[NAMED_TS]:
-            return False
+        # Actions further back reach no further than the newest event, or the read would have gone on to them.
         for place in range(head[REQUESTS]):
             if recent.requests[place] == request:
                 return False
