@@ -144,13 +144,11 @@ class Partitions:
         return {number: self._position(number, bound) for number, bound in bounds.items() if number in self._held}
 
     def apply(self, chunk: Chunk, changes: list[Change], columns: Records = NO_RECORDS) -> Applied | None:
-        """Steps 2 and 3 of a chunk; None where its partition is no longer held. Raises `LogHoleError`."""
+        """Apply what a chunk was decoded to; None where its partition is no longer held. Raises `LogHoleError`."""
         held = self._held.get(chunk.partition)
         if held is None:
             return None
-        # Step 2.
         applied = held.store.apply(chunk.start, chunk.last, changes, columns)
-        # Step 3.
         held.sender.wake()
         return applied
 
