@@ -54,7 +54,7 @@ def test_a_full_disk_ends_a_worker_and_costs_nothing(kafka: Broker, tmp_path: Pa
     """A batch that could not be written is taken for written, and its offset goes on."""
     with Cluster(kafka, tmp_path, shared=False) as cluster:
         with Load(cluster.kafka, cluster.topics, seed=20, per_second=1_500):
-            cluster.start("w1", file_bytes=100_000)
+            cluster.start("w1", file_bytes=50_000)
             cluster.start("w2")
             assert cluster.ended("w1") == EXPLAINED, cluster.log("w1")
             cluster.wait_held()
