@@ -32,19 +32,31 @@ BLOCK_ROWS = 256
 """Rows from which on a block is not added to."""
 BLOCK_HEAD_BYTES = 12
 """What stands in a block before its rows: how far those before it reach, and how many exposures they hold."""
+_OLDEST = NOTHING_REACHED.to_bytes(8, "little", signed=True)
+"""How far it is before a generation's oldest block."""
 
 
 class Block(NamedTuple):
     """Some consecutive rows of a user."""
 
-    first: int
-    """Position of its first row."""
-    reach: int
-    """How far in event time the blocks before it reach."""
-    exposures: int
-    """Exposures in the blocks before it."""
+    key: bytes
     value: bytes
     """Its rows, to be read with `BLOCK_HEAD_BYTES` before them."""
+
+    @property
+    def first(self) -> int:
+        """Position of its first row."""
+        return block_position(self.key)
+
+    @property
+    def reach(self) -> int:
+        """How far in event time the blocks before it reach."""
+        return int.from_bytes(self.value[:8], "little", signed=True)
+
+    @property
+    def exposures(self) -> int:
+        """Exposures in the blocks before it."""
+        return int.from_bytes(self.value[8:BLOCK_HEAD_BYTES], "little")
 
     @property
     def num_rows(self) -> int:
@@ -72,9 +84,9 @@ class Fragments:
         """A generation's blocks, the newest first."""
         prefix = block_prefix(fragment_prefix(user_id), generation)
         for key, value in self._db.scan_back(prefix, fragment_key(prefix, MAX_POSITION)):
-            reach = int.from_bytes(value[:8], "little", signed=True)
-            exposures = int.from_bytes(value[8:BLOCK_HEAD_BYTES], "little")
-            yield Block(block_position(key), reach, exposures, value)
+            yield Block(key, value)
+            if value.startswith(_OLDEST):
+                return  # What stands before it is another user's.
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
         """All rows of all users, and some that are no longer read, as `Entries.to_bytes` gives them."""

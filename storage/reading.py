@@ -65,9 +65,10 @@ class View:
         for block in self._blocks:
             taken.append(block.value[BLOCK_HEAD_BYTES:])
             num += block.num_rows
-            self._first, self.reach, self.exposures = block.first, block.reach, block.exposures
-            if self.holds(num_more, num, since):
-                break
+            if num_more is not None and num >= num_more:
+                self._first, self.reach, self.exposures = block.first, block.reach, block.exposures
+                if self.holds(num_more, num, since):
+                    break
         else:
             self.is_whole = True
         self._values = taken[::-1] + self._values
