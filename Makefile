@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+PROCESSES ?= 2
 
 .PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention bench-candidates bench-utilization clean
 
@@ -23,8 +24,8 @@ $(VENV)/.installed: pyproject.toml deploy/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[embedded,dev,bench]'
 	@touch $@
 
-test: install check  ## Run the checks and all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: install check  ## Run the checks and all tests, file by file in two processes (PROCESSES=N)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install  ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

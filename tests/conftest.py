@@ -1,4 +1,4 @@
-"""Brokers, one of each kind for the whole session."""
+"""Brokers, one of each kind for each process that runs tests."""
 
 from collections.abc import Iterator
 
