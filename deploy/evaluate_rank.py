@@ -14,9 +14,11 @@ from rich.progress import Progress
 from deploy.evaluate import dataset_digest, finite_or_null, interactions, model_of
 from deploy.plots import draw_curves
 from deploy.run_state import RunState
+from model.cutoffs import cutoff_figures
 from model.din import DINSettings, din_logits
 from model.layout import Integers
 from model.metrics import Floats
+from model.prequential import Targets
 from model.ranking_run import RankingRun, ranking_figures
 from model.rate_bar import rate_bar_logits
 from model.settings import LearnSettings, ModelSettings
@@ -30,7 +32,8 @@ PROTOCOL = (
     "history and counts before it, then learned. The first 10 % are learned, not counted. `din` is a ranker like DIN. "
     "The bar adds the log odds of the item's and of the user's rate so far, with two weights and a bias learned "
     "online; `both` is the bar with the model's log odds as a third input. NE is the log loss over the entropy of the "
-    "action's rate; intervals of AUC are 95 % (Hanley & McNeil)."
+    "action's rate; intervals of AUC are 95 % (Hanley & McNeil). Retrieval: rank of each item that a user acted on for "
+    "the first time, among all items so far that the user had not acted on; popularity decays by half in 5,000 actions."
 )
 
 
@@ -57,7 +60,9 @@ def evaluate_rank(
     console.print(PROTOCOL, markup=False, highlight=False)
     model = model_of(dataset, model)
     state = RunState(resume, {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)})
-    model_logits = _scores(RankingRun(model, learn), dataset, state, console)
+    run = RankingRun(model, learn)
+    _feed(run, dataset, state, console)
+    model_logits = run.logits_EA.astype(np.float64)
     columns = (dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))
     logits = {
         "model": model_logits,
@@ -68,13 +73,21 @@ def evaluate_rank(
     figures = {name: _action_figures(dataset, name, logits) for name in actions or dataset.action_names}
     for name, row in figures.items():
         console.print(_line(name, row), markup=False, highlight=False, soft_wrap=True)
+    retrieval = _retrieval_figures(run.targets, _edges(len(dataset))[WARM_UP_PARTS])
+    console.print(_retrieval_line(retrieval), markup=False, highlight=False, soft_wrap=True)
     if plot is not None:
         _draw(plot, dataset.name, figures)
-    return {"protocol": PROTOCOL, "data": dataset.name, "events": len(dataset), "actions": figures}
+    return {
+        "protocol": PROTOCOL,
+        "data": dataset.name,
+        "events": len(dataset),
+        "actions": figures,
+        "retrieval": retrieval,
+    }
 
 
-def _scores(run: RankingRun, dataset: Dataset, state: RunState, console: Console) -> Floats:
-    """Log odds [E, A] of all events."""
+def _feed(run: RankingRun, dataset: Dataset, state: RunState, console: Console) -> None:
+    """Run all events, from where the state left off."""
     events, saved = list(interactions(dataset)), state.load()
     rows = saved.rows
     if rows:
@@ -88,7 +101,6 @@ def _scores(run: RankingRun, dataset: Dataset, state: RunState, console: Console
         state.save(run.state(), rows)
         line = f"{edges[part + 1]:,} of {len(events):,} events, {time.monotonic() - started:.0f} s"
         console.print(line, markup=False, highlight=False)
-    return run.logits_EA.astype(np.float64)
 
 
 def _din(columns: tuple[Sequence[str], Sequence[str], Integers, int], seed: int, console: Console) -> Floats:
@@ -130,6 +142,21 @@ def _line(name: str, row: dict[str, Any]) -> str:
         return f"{who} AUC {figures['auc']:.4f} +- {figures['auc_half_width']:.4f}, NE {figures['ne']:.4f}"
 
     return f"{name} ({row['positives']:,} of {row['events']:,}): {'; '.join(map(said, _WHO))}"
+
+
+def _retrieval_figures(targets: Targets, first: int) -> dict[str, Any]:
+    """Of the first actions of a user on an item, from an event on: the model and decayed popularity."""
+    counted = (targets.numbers >= first) & ~targets.repeat
+    who = {"model": targets.ranks[counted], "popularity": targets.popularity_ranks[counted]}
+    return {"targets": int(counted.sum()), **{name: cutoff_figures(ranks) for name, ranks in who.items() if len(ranks)}}
+
+
+def _retrieval_line(figures: dict[str, Any]) -> str:
+    def said(who: str) -> str:
+        return f"{who} HR@10 {figures[who]['hr@10']:.4f}, HR@50 {figures[who]['hr@50']:.4f}"
+
+    told = "; ".join(said(who) for who in ("model", "popularity") if who in figures)
+    return f"retrieval ({figures['targets']:,} first actions): {told or 'none'}"
 
 
 def _draw(path: Path, data: str, figures: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from model.layout import Integers
 from model.sequence import NEW_ACTION, UserSequence
 from model.windows import EncodedSequence, group_starts
 
+_COLUMNS = ("item_ids", "ts_ms", "actions", "values", "groups", "new", "order")
+
 
 @dataclass(frozen=True, slots=True)
 class NewEvents:
@@ -25,6 +27,8 @@ class NewEvents:
     new: Integers
     numbers: Integers
     """Number of the event in the whole stream, from 0."""
+    values: npt.NDArray[np.float64]
+    """Value that came with the newest action; NaN where there was none."""
     exposure_rates: npt.NDArray[np.float64]
     """Share of the exposures without an action that the event's sequence holds."""
 
@@ -46,6 +50,7 @@ class NewEvents:
             self.actions[chosen],
             self.new[chosen],
             self.numbers[chosen],
+            self.values[chosen],
             self.exposure_rates[chosen],
         )
 
@@ -64,7 +69,7 @@ def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEve
         )
         if sequences
         else np.zeros(0, np.int64)
-        for name in ("order", "actions", "new")
+        for name in ("order", "actions", "new", "values")
     }
     index = np.concatenate([np.zeros(0, np.int64), *indexes])
     sort = np.lexsort((index, owners, columns["order"]))
@@ -75,6 +80,7 @@ def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEve
         columns["actions"][sort],
         columns["new"][sort],
         first_number + np.arange(len(sort)),
+        columns["values"][sort].astype(np.float64),
         np.array([sequence.exposure_rate for sequence in sequences])[owners[sort]],
     )
 
@@ -100,6 +106,6 @@ def check_sequences(sequences: Sequence[UserSequence]) -> None:
                 f"a user must come once in a batch, got {sequence.user_id[:64]!r} twice: merge the rows first"
             )
         users.add(sequence.user_id)
-        lengths = {len(getattr(sequence, name)) for name in ("item_ids", "ts_ms", "actions", "groups", "new", "order")}
+        lengths = {len(getattr(sequence, name)) for name in _COLUMNS}
         if len(lengths) != 1:
             raise ValueError(f"columns of a sequence must have one length, got {sorted(lengths)}")

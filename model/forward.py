@@ -1,6 +1,6 @@
 """From windows to what the heads read, with item rows as one autograd leaf.
 
-Shapes: T tokens of all windows, E new events, P replayed targets, U gathered rows.
+Shapes: T tokens of all windows, E new events, P replayed targets, U gathered rows, F counts.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from torch import Tensor
 from model.layout import Integers
 from model.network import Network
 from model.settings import TILE
-from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, history_reads
+from model.token_order import TokenOrder
+from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +40,30 @@ class NewOutputs:
     """Target token of the event."""
     item_ED: Tensor
     """Its item as the backbone was given it."""
+    seen_EF: Tensor
+    """How many events it sees, and how many of them have each action."""
 
 
 def encode_new(network: Network, leaf: Leaf, windows: Sequence[Window]) -> NewOutputs:
-    """Outputs for all targets of the windows; each window has room for 32 targets, whatever it holds."""
-    windows = _by_length(windows)
-    batch = batch_windows(windows, TILE, leaf.value_UD.device)
+    """Outputs for all targets of the windows; each window has room for 32 target tokens, whatever it holds, or none."""
+    windows, order = _by_length(windows), network.token_order
+    batch = batch_windows(windows, TILE * order.target_tokens, order, leaf.value_UD.device)
     item_TD, out_TD = _run(network, leaf, batch)
-    order = np.argsort(np.concatenate([window.sequence.place[window.targets] for window in windows]))
-    reads_E, targets_E = batch.reads_E[order], batch.targets_E[order]
-    return NewOutputs(out_TD[reads_E], out_TD[targets_E], item_TD[targets_E])
+    places_E = np.argsort(np.concatenate([window.sequence.place[window.targets] for window in windows]))
+    reads_E, targets_E = batch.reads_E[places_E], batch.targets_E[places_E]
+    return NewOutputs(out_TD[reads_E], out_TD[targets_E], item_TD[targets_E], network.seen(batch)[places_E])
 
 
 def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]) -> tuple[Tensor, Tensor]:
     """Queries [P, D] for every action of past sequences and the rows [P] that they are to find."""
-    windows = _by_length([_past_window(sequence) for sequence in sequences])
-    batch = batch_windows(windows, 0, leaf.value_UD.device)
+    order = network.token_order
+    windows = _by_length([_past_window(sequence, order) for sequence in sequences])
+    batch = batch_windows(windows, 0, order, leaf.value_UD.device)
     _, out_TD = _run(network, leaf, batch)
     reads, rows = [], []
     for window, bos in zip(windows, batch.layout.offsets.tolist(), strict=False):
         events = np.flatnonzero(window.sequence.actions)
-        reads.append(bos + history_reads(window, events))
+        reads.append(bos + window.reads(events, order))
         rows.append(window.sequence.rows[events])
     rows_P = torch.from_numpy(np.concatenate(rows)).to(leaf.value_UD.device)
     return out_TD[torch.from_numpy(np.concatenate(reads)).to(rows_P.device)], rows_P
@@ -67,7 +71,7 @@ def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSeque
 
 def pad_to_tile(x: Tensor) -> Tensor:
     """Rows of zeros added up to a multiple of the tile, so that no row's product depends on how many there are."""
-    return torch.nn.functional.pad(x, (0, 0, 0, -len(x) % TILE))
+    return torch.nn.functional.pad(x, (0, 0) * (x.dim() - 1) + (0, -len(x) % TILE))
 
 
 def rows_of(windows: Sequence[Window], sequences: Sequence[EncodedSequence]) -> Integers:
@@ -76,9 +80,9 @@ def rows_of(windows: Sequence[Window], sequences: Sequence[EncodedSequence]) -> 
     return np.concatenate([np.zeros(1, np.int64), *parts, *(sequence.rows for sequence in sequences)])
 
 
-def _past_window(sequence: EncodedSequence) -> Window:
+def _past_window(sequence: EncodedSequence, order: TokenOrder) -> Window:
     count = len(sequence.rows)
-    return Window(sequence, 0, count, -(-(count + 1) // TILE) * TILE, np.zeros(0, np.int64))
+    return Window(sequence, 0, count, padded(1 + order.tokens_per_event * count), np.zeros(0, np.int64))
 
 
 def _by_length(windows: Sequence[Window]) -> list[Window]:

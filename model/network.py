@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from model.encoder import EncoderSettings
-from model.heads import RankingHead, RetrievalHead
 from model.hstu import HSTU, Dropout
+from model.ranking_head import RankingHead
+from model.retrieval_head import RetrievalHead
 from model.settings import ModelSettings
+from model.token_order import TOKEN_ORDERS
 from model.windows import WindowBatch
 
 _INITIAL_TIME_BIAS = 3.0
@@ -36,20 +38,28 @@ def encoder_settings(settings: ModelSettings) -> EncoderSettings:
 
 
 class Network(nn.Module):
-    """HSTU over [BOS, item + action, ...] with target tokens apart, a retrieval head and a ranking head.
+    """HSTU over a window's tokens (`TokenOrder`), a retrieval head and a ranking head.
 
-    A token is sqrt(D) times the sum of its item's row and one learned vector for each bit of its action mask; a bare
-    exposure, a target (whose actions are unknown) and BOS have learned vectors of their own.
+    A token is sqrt(D) times the sum of its item's row, if it has one, and one learned vector for each bit of its action
+    mask, if it has one; a bare exposure, an item whose actions are not told and BOS have learned vectors of their own.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.num_actions = len(settings.actions)
+        self.num_tasks = self.num_actions + settings.predict_values
+        self.token_order = TOKEN_ORDERS[settings.layout]
         self.scale = math.sqrt(settings.dim)
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
         self.backbone = HSTU(encoder_settings(settings))
         self.retrieval = RetrievalHead(settings.temperature)
-        self.ranking = RankingHead(settings.dim, self.num_actions)
+        self.ranking = RankingHead(
+            settings.dim,
+            num_actions=self.num_actions,
+            num_tasks=self.num_tasks,
+            num_experts=settings.ranking_experts,
+            action_rates=settings.action_rates,
+        )
 
     def reset(self, generator: torch.Generator, dropout_generator: torch.Generator) -> None:
         """Draw fresh weights; dropout draws from its own generator, on the device that the weights will be on."""
@@ -74,6 +84,14 @@ class Network(nn.Module):
         encoded: Tensor = self.backbone(item_TD + self._flags(batch) @ (self.features * self.scale), batch.layout)
         return encoded
 
+    def seen(self, batch: WindowBatch) -> Tensor:
+        """How many events each target sees, and how many of them have each action, [E, 1 + A]."""
+        events_TF = torch.cat([(batch.actions_T >= 0).unsqueeze(-1), self._flags(batch)[:, : self.num_actions]], -1)
+        # Sums of ones are exact, so that what other windows hold leaves no trace in a difference.
+        until_TF = events_TF.double().cumsum(0)
+        bos = torch.from_numpy(batch.layout.offsets[:-1]).to(until_TF.device)
+        return (until_TF[batch.reads_E] - until_TF[bos[batch.windows_E]]).float()
+
     def _flags(self, batch: WindowBatch) -> Tensor:
         """Which learned vectors each token sums, [T, F] of 0.0 and 1.0: actions, exposure, target, BOS."""
         actions_T, device = batch.actions_T, batch.actions_T.device
@@ -81,7 +99,7 @@ class Network(nn.Module):
         bits_A = torch.arange(self.num_actions, device=device)
         flags_TF[:, : self.num_actions] = ((actions_T.unsqueeze(-1) >> bits_A) & 1) * (actions_T >= 0).unsqueeze(-1)
         flags_TF[:, self.num_actions] = actions_T == 0
-        flags_TF[batch.targets_E, self.num_actions + 1] = 1
+        flags_TF[:, self.num_actions + 1] = batch.unknown_T1[:, 0]
         flags_TF[torch.from_numpy(batch.layout.offsets[:-1]).to(device), self.num_actions + 2] = 1
         return flags_TF
 

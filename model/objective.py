@@ -1,6 +1,7 @@
 """One forward pass over new and past events: the scores it gives, and the loss that it is then learned by.
 
-Shapes: Q retrieval targets, P replayed targets, E new events, I rows of the item table (padded), S negatives, D width.
+Shapes: Q retrieval targets, P replayed targets, E new events, I rows of the item table (padded), S negatives, D width,
+A action types, K what the ranking head gives, V events with a value.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.action_rates import ActionRates
 from model.batch import NewEvents
 from model.forward import Leaf, NewOutputs, encode_new, encode_replay, pad_to_tile, rows_of
 from model.item_table import ItemTable
@@ -19,6 +21,7 @@ from model.losses import action_loss, exact_softmax, sampled_softmax
 from model.network import Network
 from model.popularity import Popularity
 from model.settings import TILE, ModelSettings
+from model.value_scale import ValueScale
 from model.windows import EncodedSequence, Window
 
 COLUMN_TILE = 8 * TILE
@@ -38,15 +41,27 @@ class Pass:
     """Whether the leaf holds all rows, so that the softmax is over all of them."""
     drawn_S: Tensor
     """Rows drawn as uniform negatives; none where the softmax is exact."""
+    rates_E3A: Tensor
+    """Counted rates of each new event's item and user (see `rate_inputs`)."""
 
 
 class Objective:
     """Retrieval and ranking over one backbone and one item table."""
 
-    def __init__(self, settings: ModelSettings, network: Network, table: ItemTable, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        network: Network,
+        table: ItemTable,
+        rates: ActionRates,
+        values: ValueScale,
+        generator: torch.Generator,
+    ) -> None:
         self._settings = settings
         self._network = network
         self._table = table
+        self._rates = rates
+        self._values = values
         self._generator = generator
 
     @property
@@ -64,7 +79,8 @@ class Objective:
         leaf = Leaf(rows.to(device), self._table.gather(rows.to(device)))
         outputs = encode_new(self._network, leaf, windows)
         query_QD = pad_to_tile(outputs.query_ED[torch.from_numpy(events.is_target).to(device)])
-        return Pass(events, outputs, query_QD, leaf, exact, drawn.to(device))
+        rates_E3A = self._rates.inputs(events.rows, outputs.seen_EF)
+        return Pass(events, outputs, query_QD, leaf, exact, drawn.to(device), rates_E3A)
 
     def scores(self, pass_: Pass, tile: slice) -> npt.NDArray[np.float32]:
         """Scores of all table rows for some of the targets (a whole tile, so that padding is the same for all)."""
@@ -73,17 +89,19 @@ class Objective:
         scores_QI: npt.NDArray[np.float32] = logits_QI.cpu().numpy()
         return scores_QI
 
-    def action_logits(self, pass_: Pass) -> Tensor:
-        """Log odds of each action type for each new event as the stream holds it, [E, A].
+    def ranking(self, pass_: Pass) -> Tensor:
+        """Log odds of each action type for each new event as the stream holds it, then its scaled value, [E, K].
 
         Where only a share r of the exposures without an action is in the stream, the odds in it are those among all
         exposures over r, as long as an action of another type is rare beside none (King & Zeng 2001). The network
         gives the odds among all, so log r is taken off its log odds.
         """
         outputs = pass_.outputs
-        logits_EA: Tensor = self._network.ranking(pad_to_tile(outputs.target_ED), pad_to_tile(outputs.item_ED))
-        log_rate_E = torch.from_numpy(np.log(pass_.events.exposure_rates)).to(logits_EA)
-        return logits_EA[: len(pass_.events)] - log_rate_E.unsqueeze(-1)
+        padded = (pad_to_tile(x) for x in (outputs.target_ED, outputs.item_ED, pass_.rates_E3A))
+        given_EK: Tensor = self._network.ranking(*padded)[: len(pass_.events)]
+        log_rate_E1 = torch.from_numpy(np.log(pass_.events.exposure_rates)).to(given_EK).unsqueeze(-1)
+        num_actions = len(self._settings.actions)
+        return torch.cat([given_EK[:, :num_actions] - log_rate_E1, given_EK[:, num_actions:]], -1)
 
     def retrieval_loss(
         self,
@@ -112,10 +130,17 @@ class Objective:
             loss = loss + self._softmax(pass_, past_PD, past_P, temperature.detach(), popularity)
         return loss
 
-    def ranking_loss(self, pass_: Pass, logits_EA: Tensor) -> Tensor:
-        """Mean over the new events."""
-        actions_E = torch.from_numpy(pass_.events.actions).to(logits_EA.device)
-        return action_loss(logits_EA, actions_E).mean()
+    def ranking_loss(self, pass_: Pass, given_EK: Tensor) -> Tensor:
+        """Mean over the new events, of what `ranking` gave, and mean over those with a value."""
+        num_actions, events = len(self._settings.actions), pass_.events
+        actions_E = torch.from_numpy(events.actions).to(given_EK.device)
+        loss = action_loss(given_EK[:, :num_actions], actions_E).mean()
+        valued = np.flatnonzero(np.isfinite(events.values))
+        if given_EK.shape[1] > num_actions and len(valued):
+            scaled_V = torch.from_numpy(self._values.scaled(events.values[valued])).to(given_EK)
+            given_V = given_EK[torch.from_numpy(valued).to(given_EK.device), num_actions]
+            loss = loss + (given_V - scaled_V).square().mean() / 2
+        return loss
 
     def _softmax(
         self,

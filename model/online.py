@@ -4,12 +4,13 @@ Shapes: Q retrieval targets, E new events, I rows of the item table (padded), A 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from model.action_rates import ActionRates
 from model.batch import NewEvents, encode_sequence, order_events
 from model.candidates import Candidates, leave_out_seen
 from model.item_table import ItemTable
@@ -21,7 +22,10 @@ from model.prequential import PrequentialMeter, Targets, candidate_ranks, join_t
 from model.replay import ReplayBuffer
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
 from model.settings import TILE, LearnSettings, ModelSettings
-from model.windows import EncodedSequence, cut_windows
+from model.short_windows import shortened
+from model.stochastic_length import StochasticLength
+from model.value_scale import ValueScale
+from model.windows import EncodedSequence, Window, cut_windows
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,6 +48,8 @@ class StepReport:
     """Ranks of the new first actions, in the order of the stream."""
     action_logits_EA: npt.NDArray[np.float32]
     """Log odds of each action for each new event, before the step, in the order of the stream."""
+    values_E: npt.NDArray[np.float64]
+    """Value predicted for each new event, before the step; NaN where the model predicts none."""
 
 
 class OnlineLearner:
@@ -70,10 +76,14 @@ class OnlineLearner:
         self._optimizer = DenseOptimizer(self._network, learn_settings.dense_rate, learn_settings.max_gradient_norm)
         capacity = -(-model_settings.initial_capacity // COLUMN_TILE) * COLUMN_TILE
         self._table = ItemTable(model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device)
-        self._objective = Objective(model_settings, self._network, self._table, self._generators["negatives"])
+        self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
+        self._objective = Objective(
+            model_settings, self._network, self._table, self._rates, self._values, self._generators["negatives"]
+        )
         self._candidates = Candidates()
         self._popularity = Popularity()
-        self._replay = ReplayBuffer(learn_settings.replay_users, model_settings.window - 1, learn_settings.seed)
+        most_events = (model_settings.window - 1) // self._network.token_order.tokens_per_event
+        self._replay = ReplayBuffer(learn_settings.replay_users, most_events, learn_settings.seed)
 
     @property
     def num_items(self) -> int:
@@ -84,39 +94,41 @@ class OnlineLearner:
         """Admit ids, score the new events with the current weights, then learn them (with some of the past).
 
         1. Every id gets a row, in the order of the stream. 2. One forward pass over windows that hold each new event
-        once. 3. Ranks and probabilities go to the meter. 4. One optimizer step on the same pass and on replayed
-        sequences. Raises `ValueError` for a user that comes twice or columns of different lengths.
+        once. 3. One optimizer step on the same pass (with stochastic length: on another, over shorter windows) and on
+        replayed sequences. 4. Ranks and probabilities, taken before that step, go to the meter.
+        Raises `ValueError` for a user that comes twice or columns of different lengths.
         """
         events, encoded = self._admit(sequences)
         if len(events) == 0:
-            return _report(events, _no_targets(), np.zeros((0, len(self.model_settings.actions)), np.float32))
+            return self._report(events, join_targets([]), np.zeros((0, self._network.num_tasks), np.float32))
+        windows = self._windows(encoded)
         past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
-        windows = [window for sequence in encoded for window in cut_windows(sequence, self.model_settings.window)]
-        windows.sort(key=lambda window: int(window.sequence.place[window.targets[0]]))
         self._network.train(not self.frozen)
-        with torch.set_grad_enabled(not self.frozen):
-            pass_ = self._objective.forward(events, windows, past)
-            logits_EA = self._objective.action_logits(pass_)
+        shortens = self.learn_settings.length_alpha < 2 and not self.frozen
+        pass_, given_EK = self._forward(events, windows, past, gradient=not (self.frozen or shortens))
         targets, candidates_QI = self._score(pass_, encoded)
-        plain_EA = logits_EA.detach().cpu().numpy()
-        self._count(events, targets, plain_EA[:, self.model_settings.positive_index])
-        losses, skipped = None, False
+        report = self._report(events, targets, given_EK.detach().cpu().numpy())
+        if shortens:
+            pass_, given_EK = self._forward(events, self._shortened(windows), past, gradient=True)
+        self._values.update(events.values)
         if not self.frozen:
-            losses, skipped = self._learn(pass_, logits_EA, past, candidates_QI)
+            report = self._learn(report, pass_, given_EK, past, candidates_QI)
+        self._count(events, report)
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
-        return _report(events, targets, plain_EA, losses, skipped=skipped)
+        return report
 
     def state(self) -> tuple[Arrays, Arrays]:
         """Copies of (what serving needs, what else training needs), for `restore`.
 
         Serving: `dense.*`, `items.weight` float32 [rows, D], `items.id_bytes` uint8, `items.id_ends` int64,
-        `items.count` float32 decayed count of actions.
+        `items.count` float32 decayed count of actions, `rates.items` float32 [rows, 1 + A] exposures and actions of
+        each item, `rates.total` float32 [1 + A] those of all, `values.scale` float64 [3] (see `ValueScale`).
         """
         num_rows = len(self._table)
         model, trainer = self._table.state()
         model["items.count"] = self._popularity.counts(num_rows).astype(np.float32)
-        model |= dense_arrays(self._network)
+        model |= self._rates.state(num_rows) | self._values.state() | dense_arrays(self._network)
         trainer |= self._optimizer.state() | self._replay.state() | self.meter.state()
         trainer |= self._candidates.state(num_rows) | self._popularity.state(num_rows)
         for name, generator in self._generators.items():
@@ -144,6 +156,8 @@ class OnlineLearner:
     def _load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
         load_dense(self._network, model)
         self._table.load(model, trainer)
+        self._rates.load(model)
+        self._values.load(model)
         for part in (self._optimizer, self._replay, self.meter, self._candidates, self._popularity):
             part.load(trainer)
         for name, generator in self._generators.items():
@@ -173,6 +187,29 @@ class OnlineLearner:
             encoded[owner].rows[index] for owner, index in zip(events.owners, events.indexes, strict=True)
         ]
         return events, encoded
+
+    def _windows(self, encoded: Sequence[EncodedSequence]) -> list[Window]:
+        """Windows of all new events, by the first that each covers."""
+        order, most = self._network.token_order, self.model_settings.window
+        windows = [window for sequence in encoded for window in cut_windows(sequence, most, order)]
+        return sorted(windows, key=lambda window: int(window.sequence.place[window.targets[0]]))
+
+    def _shortened(self, windows: Sequence[Window]) -> list[Window]:
+        """Windows of a part of long contexts; which part follows from the seed and from where the stream is."""
+        settings, most_events = self.learn_settings, self._replay.num_events
+        lengths = StochasticLength(
+            alpha=settings.length_alpha, longest=most_events, selection=settings.length_selection
+        )
+        draws = np.random.default_rng([settings.seed, self.num_events])
+        return [shortened(window, lengths, draws, self._network.token_order) for window in windows]
+
+    def _forward(
+        self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence], *, gradient: bool
+    ) -> tuple[Pass, torch.Tensor]:
+        """A pass, and what its ranking head gives, [E, K]."""
+        with torch.set_grad_enabled(gradient):
+            pass_ = self._objective.forward(events, windows, past)
+            return pass_, self._objective.ranking(pass_)
 
     def _score(self, pass_: Pass, encoded: Sequence[EncodedSequence]) -> tuple[Targets, npt.NDArray[np.bool_]]:
         """Rank every retrieval target by the model and by popularity, a tile of queries at a time.
@@ -204,27 +241,30 @@ class OnlineLearner:
             )
         return join_targets(parts), np.concatenate(candidates)
 
-    def _count(self, events: NewEvents, targets: Targets, logits_E: np.ndarray) -> None:
+    def _count(self, events: NewEvents, report: StepReport) -> None:
+        logits_E = report.action_logits_EA[:, self.model_settings.positive_index]
         first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
         labels = (events.actions >> self.model_settings.positive_index) & 1 == 1
-        self.meter.update(targets)
+        self.meter.update(report.targets)
+        self._rates.update(events)
         self.meter.update_labels(events.numbers[first], logits_E[first].astype(np.float64), labels[first])
         self.num_events += len(events)
         self.meter.advance(self.num_events)
 
     def _learn(
         self,
+        report: StepReport,
         pass_: Pass,
-        logits_EA: torch.Tensor,
+        given_EK: torch.Tensor,
         past: Sequence[EncodedSequence],
         candidates_QI: npt.NDArray[np.bool_],
-    ) -> tuple[tuple[float, float], bool]:
+    ) -> StepReport:
         """One step on rows and dense weights; none at all where a loss or a gradient is not finite.
 
-        Returns the losses of retrieval and ranking, and whether the step was skipped.
+        Returns the report with the losses, and with whether the step was skipped.
         """
         retrieval = self._objective.retrieval_loss(pass_, past, self._popularity, candidates_QI)
-        ranking = self._objective.ranking_loss(pass_, logits_EA)
+        ranking = self._objective.ranking_loss(pass_, given_EK)
         self._optimizer.clear()
         torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
         gradient = pass_.leaf.value_UD.grad
@@ -235,7 +275,29 @@ class OnlineLearner:
             self.num_steps += 1
         else:
             self.num_skipped += 1
-        return (retrieval.item(), ranking.item()), not learned
+        return replace(
+            report,
+            learned=learned,
+            skipped=not learned,
+            retrieval_loss=retrieval.item(),
+            ranking_loss=ranking.item(),
+        )
+
+    def _report(self, events: NewEvents, targets: Targets, given_EK: npt.NDArray[np.float32]) -> StepReport:
+        """What a step that has only scored so far did."""
+        num_actions, values_E = len(self.model_settings.actions), np.full(len(events), np.nan)
+        if self.model_settings.predict_values:
+            values_E = self._values.values(given_EK[:, num_actions].astype(np.float64))
+        return StepReport(
+            num_events=len(events),
+            learned=False,
+            skipped=False,
+            retrieval_loss=float("nan"),
+            ranking_loss=float("nan"),
+            targets=targets,
+            action_logits_EA=given_EK[:, :num_actions],
+            values_E=values_E,
+        )
 
 
 def pick_device(device: str) -> torch.device:
@@ -252,27 +314,3 @@ def _generators(seed: int, device: torch.device) -> dict[str, torch.Generator]:
         "negatives": torch.Generator().manual_seed(seed + 1),
         "dropout": torch.Generator(device).manual_seed(seed + 2),
     }
-
-
-def _report(
-    events: NewEvents,
-    targets: Targets,
-    action_logits_EA: npt.NDArray[np.float32],
-    losses: tuple[float, float] | None = None,
-    *,
-    skipped: bool = False,
-) -> StepReport:
-    retrieval, ranking = losses or (float("nan"), float("nan"))
-    return StepReport(
-        num_events=len(events),
-        learned=losses is not None and not skipped,
-        skipped=skipped,
-        retrieval_loss=retrieval,
-        ranking_loss=ranking,
-        targets=targets,
-        action_logits_EA=action_logits_EA,
-    )
-
-
-def _no_targets() -> Targets:
-    return join_targets([])

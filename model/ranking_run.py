@@ -1,5 +1,7 @@
 """Ranking of exposures, prequential: the log odds of every action on every exposure before it is learned.
 
+Beside them the ranks of the items that were acted on, among all that there were (see `model.prequential`).
+
 Shapes: E events, A action types.
 """
 
@@ -11,6 +13,7 @@ from model.evaluation import Histories, Interaction
 from model.learner_arrays import learner_arrays, learner_of
 from model.metrics import BinaryFigures, Floats
 from model.online import OnlineLearner
+from model.prequential import Targets, join_targets
 from model.settings import LearnSettings, ModelSettings
 
 
@@ -20,24 +23,28 @@ class RankingRun:
     def __init__(self, model: ModelSettings, learn: LearnSettings) -> None:
         self.learner = OnlineLearner(model, learn)
         self.logits_EA = np.zeros((0, len(model.actions)), np.float32)
+        self.targets = join_targets([])
         self._histories = Histories()
 
     def feed(self, events: Sequence[Interaction]) -> None:
         """Score, then learn, the next events, a micro-batch at a time."""
-        size, parts = self.learner.learn_settings.batch_events, [self.logits_EA]
+        size, parts, targets = self.learner.learn_settings.batch_events, [self.logits_EA], [self.targets]
         for start in range(0, len(events), size):
             report = self.learner.step(self._histories.extend(list(events[start : start + size])))
             parts.append(report.action_logits_EA)
-        self.logits_EA = np.concatenate(parts)
+            targets.append(report.targets)
+        self.logits_EA, self.targets = np.concatenate(parts), join_targets(targets)
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything but the users' histories."""
-        return learner_arrays(self.learner) | {"logits": self.logits_EA.copy()}
+        targets = {f"targets/{name}": getattr(self.targets, name).copy() for name in Targets.__slots__}
+        return learner_arrays(self.learner) | targets | {"logits": self.logits_EA.copy()}
 
     def load(self, arrays: Mapping[str, np.ndarray], events: Sequence[Interaction]) -> None:
         """Take over a `state`, and the histories of the events that it is after."""
         self.learner = learner_of(arrays, self.learner.model_settings, self.learner.learn_settings)
         self.logits_EA = arrays["logits"]
+        self.targets = Targets(**{name: arrays[f"targets/{name}"] for name in Targets.__slots__})
         for start in range(0, len(events), self.learner.learn_settings.batch_events):
             self._histories.extend(list(events[start : start + self.learner.learn_settings.batch_events]))
 

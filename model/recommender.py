@@ -1,6 +1,6 @@
 """Answers from the arrays of one version: which items next, and what a user would do with given items.
 
-Shapes: T tokens of one window, E items that are asked about, D width.
+Shapes: T tokens of one window, E items that are asked about, D width, K what the ranking head gives.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.action_rates import ActionRates
 from model.forward import pad_to_tile
 from model.item_table import unpack_ids
 from model.layout import Integers
 from model.network import Network, load_dense
 from model.sequence import UserSequence
 from model.settings import TILE, ModelSettings
+from model.value_scale import ValueScale
 from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, history_span
 
 
@@ -26,6 +28,7 @@ class Recommender:
         self._network = network.eval()
         self._item_ids = item_ids
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
+        self._rates, self._values = ActionRates(len(settings.actions)), ValueScale()
         # The last row stands for every unknown id.
         mean = weight.mean(0, keepdim=True) if len(weight) else torch.zeros(1, settings.dim)
         self._weight = torch.cat([weight, mean])
@@ -39,7 +42,10 @@ class Recommender:
         weight = arrays["items.weight"]
         if weight.shape != (len(item_ids), settings.dim):
             raise ValueError(f"items.weight must have shape {(len(item_ids), settings.dim)}, got {weight.shape}")
-        return cls(settings, network, item_ids, torch.from_numpy(weight.copy()))
+        recommender = cls(settings, network, item_ids, torch.from_numpy(weight.copy()))
+        recommender._rates.load(arrays)
+        recommender._values.load(arrays)
+        return recommender
 
     @property
     def num_items(self) -> int:
@@ -76,12 +82,27 @@ class Recommender:
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
         """Probability of each action for each item, in the order asked; an unknown id has the mean item's row."""
+        probability_EA = torch.sigmoid(self._ranked(sequence, now_ms, item_ids))
+        return [dict(zip(self.settings.actions, row, strict=False)) for row in probability_EA.tolist()]
+
+    @torch.inference_mode()
+    def values(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[float]:
+        """The value to expect with an action on each item; raises `ValueError` where the model predicts none."""
+        if not self.settings.predict_values:
+            raise ValueError("predict_values must be set when the model is learned, got False")
+        scaled_E = self._ranked(sequence, now_ms, item_ids)[:, len(self.settings.actions)]
+        values: list[float] = self._values.values(scaled_E.numpy().astype(np.float64)).tolist()
+        return values
+
+    def _ranked(self, sequence: UserSequence, now_ms: int, item_ids: Sequence[str]) -> Tensor:
+        """What the ranking head gives for each item, [E, K]."""
         unknown = self.num_items
         rows = np.array([self._rows.get(item_id, unknown) for item_id in item_ids], np.int64)
         batch, _ = self._window(sequence, now_ms, rows)
         items_ED, targets_ED = (pad_to_tile(x_TD[batch.targets_E]) for x_TD in self._encode(batch))
-        probability_EA = torch.sigmoid(self._network.ranking(targets_ED, items_ED))[: len(rows)]
-        return [dict(zip(self.settings.actions, row, strict=True)) for row in probability_EA.tolist()]
+        rates_E3A = pad_to_tile(self._rates.inputs(rows, self._network.seen(batch)))
+        given_EK: Tensor = self._network.ranking(targets_ED, items_ED, rates_E3A)[: len(rows)]
+        return given_EK
 
     def _encode(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Items as the backbone is given them, and what it gives, [T, D] each."""
@@ -90,7 +111,8 @@ class Recommender:
 
     def _window(self, sequence: UserSequence, now_ms: int, target_rows: Integers) -> tuple[WindowBatch, int]:
         """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
-        start, length = history_span(len(sequence.item_ids), self.settings.window)
+        order = self._network.token_order
+        start, length = history_span(len(sequence.item_ids), self.settings.window, order)
         rows = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]]
         # What is asked about, or row 0 as an event that nobody reads, follows the history: it brings the time.
         asked = target_rows if len(target_rows) else np.zeros(1, np.int64)
@@ -106,4 +128,4 @@ class Recommender:
         targets = len(rows) + np.arange(len(target_rows))
         room = -(-len(target_rows) // TILE) * TILE
         window = Window(encoded, 0, len(rows), length, targets)
-        return batch_windows([window], room, torch.device("cpu")), len(rows)
+        return batch_windows([window], room, order, torch.device("cpu")), order.tokens_per_event * len(rows)

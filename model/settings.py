@@ -1,7 +1,10 @@
 """What the model is and how it learns: two frozen trees of numbers."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from model.stochastic_length import Selection
+from model.token_order import LayoutName
 
 TILE = 32
 """Rows in a tile: token counts, query counts and table columns are padded to multiples of it."""
@@ -28,6 +31,9 @@ class ModelSettings:
     """Attention heads; each has dim / num_heads features for keys and for values."""
     window: int = 128
     """Tokens that one prediction can see, BOS among them; also the constant that attention divides by."""
+    layout: LayoutName = "targets"
+    """`targets`: one token an event, and one for each prediction; `interleaved`: items and actions in turns, the
+    published layout, which sees half as many events in a window."""
     temperature: float = 0.2
     """Initial temperature of the retrieval softmax; a learned scalar from there."""
     dropout: float = 0.0
@@ -36,6 +42,12 @@ class ModelSettings:
     """Up to so many items the retrieval loss is the exact softmax over all of them; sampled above."""
     num_negatives: int = 1_024
     """Uniform negatives that a step draws beside the batch's own targets, once the softmax is sampled."""
+    ranking_experts: int = 1
+    """Experts of the ranking head, which each action mixes by a gate of its own (MMoE); 1: one layer for all."""
+    predict_values: bool = False
+    """Whether the ranking head predicts the value that comes with an action (seconds of play, stars), too."""
+    action_rates: bool = True
+    """Whether the ranking head is given how often item and user were acted on so far."""
     initial_capacity: int = 1_024
     """Rows that the item table has room for at first; it doubles when it is full."""
 
@@ -49,10 +61,14 @@ class ModelSettings:
         _require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
         allowed_window = f"a multiple of {TILE}"
         _require(self.window >= TILE and self.window % TILE == 0, "window", allowed_window, self.window)
+        _require(self.layout in ("targets", "interleaved"), "layout", "targets or interleaved", self.layout)
+        least = TILE if self.layout == "targets" else 2 * TILE
+        _require(self.window >= least, "window", f">= {least} with this layout", self.window)
         _require(self.temperature > 0, "temperature", "> 0", self.temperature)
         _require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         _require(self.exact_softmax_rows >= 0, "exact_softmax_rows", ">= 0", self.exact_softmax_rows)
         _require(self.num_negatives >= 1, "num_negatives", ">= 1", self.num_negatives)
+        _require(self.ranking_experts >= 1, "ranking_experts", ">= 1", self.ranking_experts)
         _require(self.initial_capacity >= 1, "initial_capacity", ">= 1", self.initial_capacity)
 
     @property
@@ -82,6 +98,10 @@ class LearnSettings:
     """Past sequences in each step, drawn evenly from all users so far; retrieval loss only."""
     replay_users: int = 10_000
     """Users whose newest window is kept for replay."""
+    length_alpha: float = 2.0
+    """Of stochastic length, in (1, 2]: of a long context about window^(alpha / 2) events are learned from; 2: all."""
+    length_selection: Selection = "weighted"
+    """Which events of a shortened context stay."""
     max_gradient_norm: float = 1.0
     """Dense gradients are scaled down to this norm."""
     seed: int = 0
@@ -98,6 +118,9 @@ class LearnSettings:
         _require(self.ranking_weight >= 0, "ranking_weight", ">= 0", self.ranking_weight)
         _require(self.replay_sequences >= 0, "replay_sequences", ">= 0", self.replay_sequences)
         _require(self.replay_users >= 1, "replay_users", ">= 1", self.replay_users)
+        _require(1 < self.length_alpha <= 2, "length_alpha", "in (1, 2]", self.length_alpha)
+        selections = get_args(Selection)
+        _require(self.length_selection in selections, "length_selection", f"one of {selections}", self.length_selection)
         _require(self.max_gradient_norm > 0, "max_gradient_norm", "> 0", self.max_gradient_norm)
         _require(self.seed >= 0, "seed", ">= 0", self.seed)
         _require(self.device in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", self.device)

@@ -1,8 +1,8 @@
 """Windows: how a sequence with new events is cut, so that each is scored and learned once, with its context.
 
-One window holds BOS and up to `window` - 1 events as history tokens, and one target token for each new event that it
-covers. Where a window begins and how long it is padded follows from what lies *before* its first new event, never
-from what comes after: a prediction is the same whatever else is in the batch.
+One window holds BOS and as many events as `window` tokens have room for (`TokenOrder`), and, where the layout has
+target tokens, one for each new event that it covers. Where a window begins and how long it is padded follows from what
+lies *before* its first new event, never from what comes after: a prediction is the same whatever else is in the batch.
 
 Shapes: T tokens of all windows, E targets.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.layout import Integers, Layout, sequence_layout
 from model.settings import TILE
+from model.token_order import TokenOrder
 
 _ROOM = TILE // 2
 """Least number of events that a window has room for after its context."""
@@ -47,6 +48,14 @@ class Window:
     """Padded number of history tokens, BOS among them."""
     targets: Integers
 
+    def group_starts(self) -> Integers:
+        """Of its events, where their groups begin in it."""
+        return np.maximum(self.sequence.group_starts[self.start : self.end] - self.start, 0)
+
+    def reads(self, events: Integers, order: TokenOrder) -> Integers:
+        """The last history token before each event's group; 0, the BOS token, where there is none."""
+        return order.tokens_per_event * np.maximum(self.sequence.group_starts[events] - self.start, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
@@ -57,11 +66,15 @@ class WindowBatch:
     has_item_T1: Tensor
     """1.0 where the token has an item."""
     actions_T: Tensor
-    """Action masks of the history tokens; -1 where the token is no event."""
+    """Action masks of the tokens that have one; -1 for the others."""
+    unknown_T1: Tensor
+    """1.0 where the token has an item and no action."""
     reads_E: Tensor
     """For each target of all windows in turn: the last token before its group."""
     targets_E: Tensor
-    """The target's own token."""
+    """The token that has the target's item, and not its actions."""
+    windows_E: Tensor
+    """The window that the target is in."""
     layout: Layout
 
 
@@ -77,18 +90,18 @@ def group_starts(groups: Integers) -> Integers:
     return np.maximum.accumulate(np.where(first, index, 0))
 
 
-def cut_windows(sequence: EncodedSequence, window: int) -> list[Window]:
+def cut_windows(sequence: EncodedSequence, window: int, order: TokenOrder) -> list[Window]:
     """The windows that cover every new event of a sequence exactly once, oldest first.
 
-    A window begins at most `window` - 17 events before the first new one, has room for at least 16 events from there
-    and covers at most 32 new ones.
+    A window has room for at least 16 events from the first new one on, covers at most 32 new ones, and begins as far
+    before as the tokens that are left allow.
     """
     new = np.flatnonzero(sequence.new)
     windows = []
     while len(new):
         first = int(new[0])
-        start, length = history_span(first, window)
-        end = min(len(sequence.rows), start + length - 1)
+        start, length = history_span(first, window, order)
+        end = min(len(sequence.rows), start + (length - 1) // order.tokens_per_event)
         targets = new[:TILE][new[:TILE] < end]
         end = int(targets[-1]) + 1
         windows.append(Window(sequence, start, end, length, targets))
@@ -96,52 +109,62 @@ def cut_windows(sequence: EncodedSequence, window: int) -> list[Window]:
     return windows
 
 
-def history_span(num_events: int, window: int) -> tuple[int, int]:
+def history_span(num_events: int, window: int, order: TokenOrder) -> tuple[int, int]:
     """Start and padded length of the window for the events that follow the first `num_events`.
 
-    >>> history_span(0, 128), history_span(20, 128), history_span(500, 128)
+    >>> from model.token_order import SummedTokens
+    >>> order = SummedTokens()
+    >>> history_span(0, 128, order), history_span(20, 128, order), history_span(500, 128, order)
     ((0, 32), (0, 64), (389, 128))
     """
-    context = min(num_events, window - 1 - _ROOM)
-    return num_events - context, -(-(context + 1 + _ROOM) // TILE) * TILE
+    context = min(num_events, (window - 1) // order.tokens_per_event - _ROOM)
+    return num_events - context, padded(1 + order.tokens_per_event * (context + _ROOM))
 
 
-def history_reads(window: Window, events: Integers) -> Integers:
-    """History index of the last token before each event's group; 0, the BOS token, where there is none."""
-    reads: Integers = np.maximum(window.sequence.group_starts[events] - window.start, 0)
-    return reads
+def padded(num_tokens: int) -> int:
+    """The next multiple of the tile."""
+    return -(-num_tokens // TILE) * TILE
 
 
-def batch_windows(windows: Sequence[Window], num_targets: int, device: torch.device) -> WindowBatch:
-    """Windows as one batch with room for `num_targets` target tokens in each.
+def batch_windows(windows: Sequence[Window], num_targets: int, order: TokenOrder, device: torch.device) -> WindowBatch:
+    """Windows as one batch with room for `num_targets` target tokens in each; without, items stand in the history.
 
-    A target stands one token after the last one that it sees. A window's last token is asked at the time of the event
-    that follows it, if there is one.
+    A target token stands one token after the last one that it sees. An action is asked at the time of the event that
+    follows it, if there is one; an item at its own.
     """
     offsets = np.cumsum([0, *(window.length + num_targets for window in windows)])
     rows, has_item = np.zeros(offsets[-1], np.int64), np.zeros((offsets[-1], 1), np.float32)
     times, queries, actions = rows.copy(), rows.copy(), np.full(offsets[-1], -1)
     ends, reads, targets = np.ones((len(windows), num_targets), np.int64), [], []
     for window, bos, ends_T in zip(windows, offsets.tolist(), ends, strict=False):
-        sequence, last = window.sequence, bos + window.end - window.start
-        seconds = sequence.seconds[window.start : window.end + 1]
-        history, target = slice(bos + 1, last + 1), bos + window.length + np.arange(len(window.targets))
-        rows[history], rows[target] = sequence.rows[window.start : window.end], sequence.rows[window.targets]
-        has_item[history], has_item[target] = 1, 1
-        actions[history] = sequence.actions[window.start : window.end]
-        times[bos], times[history] = seconds[0], sequence.seconds[window.start : window.end]
-        queries[bos : bos + len(seconds)], queries[last] = seconds, seconds[-1]
-        times[target] = queries[target] = sequence.seconds[window.targets]
-        read = history_reads(window, window.targets)
-        ends_T[: len(target)] = read + 1
+        sequence, starts = window.sequence, window.group_starts()
+        tokens = order.tokens(starts)
+        events, history = window.start + tokens.events, slice(bos + 1, bos + 1 + len(tokens.events))
+        following = np.minimum(events + 1, len(sequence.rows) - 1)
+        rows[history], has_item[history, 0] = sequence.rows[events] * tokens.has_item, tokens.has_item
+        actions[history] = np.where(tokens.has_action, sequence.actions[events], -1)
+        times[history] = sequence.seconds[events]
+        queries[history] = sequence.seconds[np.where(tokens.has_action, following, events)]
+        times[bos] = queries[bos] = sequence.seconds[window.start]
+        read = window.reads(window.targets, order)
+        if num_targets:
+            target = bos + window.length + np.arange(len(window.targets))
+            rows[target], has_item[target] = sequence.rows[window.targets], 1
+            times[target] = queries[target] = sequence.seconds[window.targets]
+            ends_T[: len(target)] = read + 1
+        else:
+            target = bos + order.item_tokens(starts, window.targets - window.start)
         reads.append(bos + read)
         targets.append(target)
+    owners = np.repeat(np.arange(len(windows)), [len(window.targets) for window in windows])
     room = np.full(len(windows), num_targets)
     return WindowBatch(
         torch.from_numpy(rows).to(device),
         torch.from_numpy(has_item).to(device),
         torch.from_numpy(actions).to(device),
+        torch.from_numpy(has_item * (actions < 0)[:, None]).to(device),
         torch.from_numpy(np.concatenate(reads)).to(device),
         torch.from_numpy(np.concatenate(targets)).to(device),
+        torch.from_numpy(owners).to(device),
         sequence_layout(offsets, times, queries, num_targets=room, target_ends=ends.ravel()),
     )

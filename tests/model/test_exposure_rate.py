@@ -36,21 +36,25 @@ class OneWeightAnItem:
     def __init__(self, num_items: int) -> None:
         self.weight_I = torch.zeros(num_items, dtype=torch.float64, requires_grad=True)
 
-    def ranking(self, target_ED: torch.Tensor, item_ED: torch.Tensor) -> torch.Tensor:
+    def ranking(self, target_ED: torch.Tensor, item_ED: torch.Tensor, rates_E3A: torch.Tensor) -> torch.Tensor:
         return self.weight_I[item_ED.long().squeeze(-1)].unsqueeze(-1)
 
 
 def fitted_rates(events: NewEvents, items: list[int]) -> list[float]:
     """The probabilities that the weights mean once the ranking loss is at its least."""
     head = OneWeightAnItem(max(items) + 1)
-    objective = Objective(SMALL, cast("Any", head), cast("Any", None), torch.Generator())
+    nothing = cast("Any", None)
+    objective = Objective(SMALL, cast("Any", head), nothing, nothing, nothing, torch.Generator())
     item_ED = torch.tensor(items, dtype=torch.float64).unsqueeze(-1)
-    pass_ = cast("Pass", SimpleNamespace(events=events, outputs=NewOutputs(item_ED, item_ED, item_ED)))
+    pass_ = cast(
+        "Pass",
+        SimpleNamespace(events=events, outputs=NewOutputs(item_ED, item_ED, item_ED, item_ED), rates_E3A=item_ED),
+    )
     optimizer: Any = torch.optim.LBFGS([head.weight_I], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = objective.ranking_loss(pass_, objective.action_logits(pass_))
+        value = objective.ranking_loss(pass_, objective.ranking(pass_))
         torch.autograd.backward(value)
         return value
 
@@ -87,14 +91,14 @@ def test_without_sampling_nothing_changes_bit_for_bit(monkeypatch: pytest.Monkey
     """A correction by nothing would make runs irreproducible by their snapshots."""
 
     def uncorrected(self: Objective, pass_: Pass) -> torch.Tensor:
-        logits: torch.Tensor = self._network.ranking(pass_.outputs.target_ED, pass_.outputs.item_ED)
+        logits: torch.Tensor = self._network.ranking(pass_.outputs.target_ED, pass_.outputs.item_ED, pass_.rates_E3A)
         return logits
 
     sequence = sequence_of([f"i{number}" for number in range(32)], [number % 3 for number in range(32)])
     states = []
     for change in (False, True):
         if change:
-            monkeypatch.setattr(Objective, "action_logits", uncorrected)
+            monkeypatch.setattr(Objective, "ranking", uncorrected)
         learner = learner_factory()
         for _ in range(3):
             learner.step([sequence])

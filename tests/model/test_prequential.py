@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,21 +117,36 @@ def noise_after(stream: list[Interaction], cut: int) -> list[Interaction]:
     return stream[:cut] + noise
 
 
+def scores(settings: ModelSettings, stream: list[Interaction]) -> np.ndarray:
+    """Rank and log odds of each event, every one of which is a target, one row an event."""
+    learner, histories = learner_factory(settings), Histories()
+    reports = [learner.step(histories.extend(stream[start : start + 32])) for start in range(0, len(stream), 32)]
+    return np.concatenate([np.column_stack([report.targets.ranks, report.action_logits_EA]) for report in reports])
+
+
 @functools.cache
-def ranks_of_the_whole(settings: ModelSettings) -> np.ndarray:
-    return feed(learner_factory(settings), markov_stream(224), Histories())
+def scores_of_the_whole(settings: ModelSettings) -> np.ndarray:
+    return scores(settings, markov_stream(224))
 
 
+@pytest.mark.parametrize("layout", [{"window": 32}, {"window": 64, "layout": "interleaved"}], ids=str)
 @pytest.mark.parametrize("exact_softmax_rows", [10_000, 10])
 @pytest.mark.parametrize("cut", [1, 97, 204])
-def test_ranks_before_a_point_are_the_same_bytes_whatever_comes_after_it(cut: int, exact_softmax_rows: int) -> None:
+def test_scores_before_a_point_are_the_same_bytes_whatever_comes_after_it(
+    cut: int, exact_softmax_rows: int, layout: dict[str, Any]
+) -> None:
     """The proof that no score used the future, nor the company of its micro-batch."""
     stream = markov_stream(224)
-    settings = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows, dim=64, num_layers=2)
-    whole = ranks_of_the_whole(settings)[:cut].tobytes()
-    assert feed(learner_factory(settings), stream[:cut], Histories()).tobytes() == whole
-    noisy = noise_after(stream, cut)[: cut + 32]
-    assert feed(learner_factory(settings), noisy, Histories())[:cut].tobytes() == whole
+    settings = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows, dim=64, num_layers=2, **layout)
+    whole = scores_of_the_whole(settings)[:cut].tobytes()
+    assert scores(settings, stream[:cut]).tobytes() == whole
+    noisy = [replace_actions(event) for event in noise_after(stream, cut)[: cut + 32]]
+    assert scores(settings, noisy)[:cut].tobytes() == whole
+
+
+def replace_actions(event: Interaction) -> Interaction:
+    """The event with an action, so that it is a target."""
+    return event if event.actions else dataclasses.replace(event, actions=1)
 
 
 def test_candidates_are_items_with_an_event_strictly_earlier_inside_a_micro_batch_too() -> None:

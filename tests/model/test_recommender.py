@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -8,16 +9,25 @@ from model.evaluation import Histories
 from model.online import OnlineLearner
 from model.recommender import Recommender
 from model.sequence import UserSequence
+from model.settings import ModelSettings
 from tests.model.synthetic import SMALL, feed, learner_factory, markov_stream
 
 STREAM = markov_stream(640)
 
 
-@pytest.fixture(scope="module")
-def learner() -> OnlineLearner:
-    learner = learner_factory()
+INTERLEAVED = dataclasses.replace(SMALL, layout="interleaved", window=64)
+
+
+@functools.cache
+def learned(settings: ModelSettings) -> OnlineLearner:
+    learner = learner_factory(settings)
     feed(learner, STREAM, Histories())
     return learner
+
+
+@pytest.fixture
+def learner() -> OnlineLearner:
+    return learned(SMALL)
 
 
 @pytest.fixture
@@ -65,34 +75,35 @@ def test_a_user_without_history_and_items_without_a_row_are_answered(recommender
     assert recommender.recommend(sequence_of(["never seen"]), now_ms=10_000, k=1)
 
 
-def test_what_is_served_equals_what_the_learner_scores_for_the_same_event(learner: OnlineLearner) -> None:
+@pytest.mark.parametrize("settings", [SMALL, INTERLEAVED], ids=["targets", "interleaved"])
+def test_what_is_served_equals_what_the_learner_scores_for_the_same_event(settings: ModelSettings) -> None:
     """Serving and training would see different windows, times or targets."""
-    recommender = Recommender.from_state(SMALL, learner.state()[0])
+    learner = learned(settings)
+    recommender = Recommender.from_state(settings, learner.state()[0])
     for count in (0, 5, 14, 15, 40, 90):
         history = [f"i{number % 7}" for number in range(count)]
         whole = sequence_of([*history, "i50"])
         whole.new[-1] = 3
-        twin = OnlineLearner.restore(SMALL, learner.learn_settings, *learner.state())
+        twin = OnlineLearner.restore(settings, learner.learn_settings, *learner.state())
         twin.frozen = True
         rank = twin.step([dataclasses.replace(whole, user_id=f"new{count}")]).targets.ranks[0]
         served = recommender.recommend(sequence_of(history), now_ms=count * 1_000, k=1_000)
         assert [item_id for item_id, _ in served].index("i50") + 1 == rank
 
 
-def test_served_probabilities_equal_what_the_learner_would_count(learner: OnlineLearner) -> None:
+@pytest.mark.parametrize("settings", [SMALL, INTERLEAVED], ids=["targets", "interleaved"])
+def test_served_probabilities_equal_what_the_learner_would_count(settings: ModelSettings) -> None:
     """The AUC that is reported would be another model's."""
-    recommender = Recommender.from_state(SMALL, learner.state()[0])
-    twin = OnlineLearner.restore(SMALL, learner.learn_settings, *learner.state())
+    learner = learned(settings)
+    recommender = Recommender.from_state(settings, learner.state()[0])
+    twin = OnlineLearner.restore(settings, learner.learn_settings, *learner.state())
     twin.frozen = True
-    logits = list[torch.Tensor]()
-    real = twin._objective.action_logits
-    twin._objective.action_logits = lambda pass_: logits.append(real(pass_)) or logits[-1]  # type: ignore[method-assign,func-returns-value]  # spy
     history = ["i1", "i2", "i3"]
     whole = sequence_of([*history, "i50"])
     whole.new[-1] = 3
-    twin.step([dataclasses.replace(whole, user_id="somebody")])
+    (logits_A,) = twin.step([dataclasses.replace(whole, user_id="somebody")]).action_logits_EA
     (served,) = recommender.rank(sequence_of(history), now_ms=3_000, item_ids=["i50"])
-    assert list(served.values()) == pytest.approx(torch.sigmoid(logits[0])[0].tolist(), abs=1e-6)
+    assert list(served.values()) == pytest.approx(torch.sigmoid(torch.from_numpy(logits_A)).tolist(), abs=1e-6)
 
 
 def test_ranking_an_item_does_not_depend_on_the_other_items(recommender: Recommender) -> None:
