@@ -3,6 +3,8 @@
 All of it is memory that may be dropped at any time: whatever is missing here is read from the database instead.
 """
 
+from collections import OrderedDict
+
 from storage.names import Names
 
 MAX_RECENT_BYTES = 8 * 1024 * 1024
@@ -19,7 +21,8 @@ class Prepared:
         """Events that bodies hold, at least; 0 where none are to be made."""
         self.names = Names()
         """The items of recent events."""
-        self._recent: dict[str, bytes] = {}
+        # A plain dict would look for its first key past all those that have gone before.
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._num_recent = 0
         self._ready: dict[tuple[str, int], bytes] = {}
         self._num_ready = 0
@@ -40,7 +43,8 @@ class Prepared:
         self._recent[user_id] = recent
         self._num_recent += len(recent)
         while self._num_recent > MAX_RECENT_BYTES:
-            self.recent(next(iter(self._recent)))
+            _, oldest = self._recent.popitem(last=False)
+            self._num_recent -= len(oldest)
 
     def forget_names(self) -> None:
         """Drop the names of items where they are too many, with all that names items by their numbers."""
