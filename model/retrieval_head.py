@@ -28,8 +28,13 @@ class RetrievalHead(nn.Module):
 
     def cosines(self, query_QD: Tensor, item_ID: Tensor) -> Tensor:
         """Cosines [Q, I] in float32; queries are unit vectors already, item rows are made so here."""
-        return query_QD.float() @ F.normalize(item_ID.float(), dim=-1, eps=1e-6).T
+        return query_QD.float() @ unit_rows(item_ID).T
 
     def temperature(self) -> Tensor:
         """What cosines are divided by, a learned positive scalar."""
         return self.log_temperature.exp()
+
+
+def unit_rows(item_ID: Tensor) -> Tensor:
+    """Rows as float32 unit vectors; one of zeros stays."""
+    return F.normalize(item_ID.float(), dim=-1, eps=1e-6)

@@ -72,7 +72,8 @@ class Chunk:
         rooms.prepared.forget_names()
         groups.add_idle(due_users)
         user_ids = groups.user_ids
-        states = States(rooms.db.get_many([user_key(user_id) for user_id in user_ids]))
+        keys = [user_key(user_id) for user_id in user_ids]
+        states = States(rooms.db.get_many(keys))
         timers = states.rows[:, TIMER_DUE].copy()
         course = Course(
             rooms=rooms,
@@ -84,7 +85,10 @@ class Chunk:
             applied=self.applied,
         )
         self._run(course, user_ids)
-        self._write(course, user_ids, timers)
+        self._write_rows(course, user_ids, keys)
+        for key, value in zip(keys, states.values(), strict=True):
+            batch.put(key, value)
+        self._move_timers(batch, user_ids, timers, states.rows[:, TIMER_DUE])
         self._add_outgoing(batch, self._samples(course.made, user_ids))
         rooms.updates.append(batch, self._epoch, self._updates)
         self.applied.updated = len(self._updates)
@@ -143,28 +147,29 @@ class Chunk:
         run_users(users, rules, self._arrivals.timeline, rows, course.made, kept, codes)
         return codes, [out[start:end].tobytes() for start, end in pairwise(out_bounds.tolist())]
 
-    def _write(self, course: Course, user_ids: Sequence[str], timers: Int64s) -> None:
+    def _write_rows(self, course: Course, user_ids: Sequence[str], keys: Sequence[bytes]) -> None:
         batch, states, progress = course.batch, course.states, course.made.progress
         for run in self._runs.values():
             run.write()
         values, firsts = self._arrivals.values(progress[:, BEGIN].copy(), self._arrivals.groups.bounds[1:])
         fragments = self._rooms.fragments
-        has_room = states.rows[:, NUM_FRAGMENTS] < fragments.most
-        for user, (user_id, value, first) in enumerate(zip(user_ids, values, firsts, strict=True)):
+        has_room = (states.rows[:, NUM_FRAGMENTS] < fragments.most).tolist()
+        appended = []
+        for user, (key, value, first) in enumerate(zip(keys, values, firsts, strict=True)):
             if not value:
                 continue
-            if not has_room[user] or user in states.old:
-                state = states.get(user)
-                if state.old:
-                    fragments.drop_old(batch, user_id, state, self._run_of(course, user, user_id).oldest_pending())
-                fragments.append(batch, user_id, state, first, value)
-                states.put(user, state)
-            else:
-                batch.put(fragment_key(fragment_prefix(user_id), first), value)
-                states.rows[user, NUM_FRAGMENTS] += 1
-        for user_id, value in zip(user_ids, states.values(), strict=True):
-            batch.put(user_key(user_id), value)
-        dues = states.rows[:, TIMER_DUE]
+            if has_room[user] and user not in states.old:
+                batch.put(fragment_key(fragment_prefix(key), first), value)
+                appended.append(user)
+                continue
+            user_id, state = user_ids[user], states.get(user)
+            if state.old:
+                fragments.drop_old(batch, user_id, state, self._run_of(course, user, user_id).oldest_pending())
+            fragments.append(batch, user_id, state, first, value)
+            states.put(user, state)
+        states.rows[appended, NUM_FRAGMENTS] += 1
+
+    def _move_timers(self, batch: WriteBatch, user_ids: Sequence[str], timers: Int64s, dues: Int64s) -> None:
         for user in np.flatnonzero(dues != timers).tolist():
             self._move_timer(batch, user_ids[user], int(timers[user]), int(dues[user]))
 

@@ -23,6 +23,7 @@ from storage.keys import (
     fragment_key,
     fragment_prefix,
     fragment_user,
+    user_key,
 )
 from storage.user_state import NOTHING_REACHED, UserState
 
@@ -82,7 +83,7 @@ class Fragments:
 
     def blocks(self, user_id: str, generation: int) -> Iterator[Block]:
         """A generation's blocks, the newest first."""
-        prefix = block_prefix(fragment_prefix(user_id), generation)
+        prefix = block_prefix(fragment_prefix(user_key(user_id)), generation)
         for key, value in self._db.scan_back(prefix, fragment_key(prefix, MAX_POSITION)):
             yield Block(key, value)
             if value.startswith(_OLDEST):
@@ -102,7 +103,7 @@ class Fragments:
         """Add a user's new rows, of which the first is at this position, as `Entries.to_bytes` gives them."""
         state.num_fragments += 1
         if state.num_fragments <= MAX_FRAGMENTS:
-            batch.put(fragment_key(fragment_prefix(user_id), position), value)
+            batch.put(fragment_key(fragment_prefix(user_key(user_id)), position), value)
         else:
             values = [*self.take_tail(batch, user_id, state), value]
             self.seal(batch, user_id, state, entries_from(values))
@@ -117,7 +118,7 @@ class Fragments:
 
     def seal(self, batch: WriteBatch, user_id: str, state: UserState, entries: Entries) -> None:
         """Write rows as blocks behind those of the present generation; what comes later lies in fragments."""
-        prefix = block_prefix(fragment_prefix(user_id), state.generation)
+        prefix = block_prefix(fragment_prefix(user_key(user_id)), state.generation)
         for block in _parted(entries):
             head = state.reach.to_bytes(8, "little", signed=True) + state.block_exposures.to_bytes(4, "little")
             batch.put(fragment_key(prefix, int(block.rows["position"][0])), head + block.to_bytes())
@@ -145,11 +146,11 @@ class Fragments:
 
     def _tail(self, user_id: str, state: UserState) -> tuple[bytes, bytes]:
         """Between which keys the fragments lie."""
-        prefix = fragment_prefix(user_id)
+        prefix = fragment_prefix(user_key(user_id))
         return fragment_key(prefix, state.tail), fragment_key(prefix, MAX_POSITION)
 
     def _drop(self, batch: WriteBatch, user_id: str, generation: int) -> None:
-        prefix = block_prefix(fragment_prefix(user_id), generation)
+        prefix = block_prefix(fragment_prefix(user_key(user_id)), generation)
         for key, _ in self._db.scan_back(prefix, fragment_key(prefix, MAX_POSITION)):
             batch.delete(key)
 

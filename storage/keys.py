@@ -67,14 +67,13 @@ def updates_key(user_id: str) -> bytes:
     return UPDATES + user_id.encode()
 
 
-def fragment_prefix(user_id: str) -> bytes:
-    """What the keys of all fragments of a user begin with.
+def fragment_prefix(key: bytes) -> bytes:
+    """What the keys of all fragments of a user begin with, who is given by `user_key`.
 
-    >>> fragment_prefix("ada")
+    >>> fragment_prefix(user_key("ada"))
     b'f\\x00\\x03ada'
     """
-    user = user_id.encode()
-    return FRAGMENT + len(user).to_bytes(2, "big") + user
+    return FRAGMENT + (len(key) - len(USER)).to_bytes(2, "big") + key[len(USER) :]
 
 
 def fragment_key(prefix: bytes, position: int) -> bytes:

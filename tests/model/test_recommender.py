@@ -7,7 +7,7 @@ import torch
 
 from model.evaluation import Histories
 from model.online import OnlineLearner
-from model.recommender import Recommender
+from model.recommender import Recommender, best_first
 from model.sequence import UserSequence
 from model.settings import ModelSettings
 from tests.model.synthetic import SMALL, feed, learner_factory, markov_stream
@@ -151,3 +151,15 @@ def test_k_below_one_and_rows_of_another_width_are_refused(learner: OnlineLearne
         Recommender.from_state(SMALL, arrays).recommend(sequence_of([]), now_ms=0, k=0)
     with pytest.raises(ValueError, match=r"items\.weight must have shape"):
         Recommender.from_state(SMALL, {**arrays, "items.weight": arrays["items.weight"][:-1]})
+
+
+def test_best_first_is_a_stable_sort_whatever_is_asked() -> None:
+    """Which of equal items is recommended must not depend on how many were asked for; NaN comes last."""
+    rng = np.random.default_rng(0)
+    for size in [0, 1, *rng.integers(2, 60, 200).tolist()]:
+        scores = rng.integers(0, 8, size).astype(np.float32)
+        scores[rng.random(size) < 0.1] = -np.inf
+        expected = np.argsort(-scores, kind="stable").tolist()
+        for count in (1, 3, 100):
+            assert list(best_first(scores, count)) == expected
+    assert list(best_first(np.array([1.0, np.nan, 2.0], np.float32), 1)) == [2, 0, 1]

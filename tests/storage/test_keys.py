@@ -36,7 +36,7 @@ def test_keys_are_these_bytes() -> None:
     assert former_log_key(258) == b"e\0\0\0\0\0\0\x01\x02"
     assert user_key("a\0é") == b"ua\x00\xc3\xa9"
     assert updates_key("a\0é") == b"aa\x00\xc3\xa9"
-    prefix = fragment_prefix("ab")
+    prefix = fragment_prefix(user_key("ab"))
     assert fragment_key(prefix, 258) == b"f\x00\x02ab\x00\x00\x00\x00\x00\x00\x01\x02"
     assert fragment_key(block_prefix(prefix, 7), 258) == b"b\x00\x02ab\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x01\x02"
     assert timer_key(258, "ab") == b"t\x00\x00\x00\x00\x00\x00\x01\x02ab"
@@ -45,7 +45,7 @@ def test_keys_are_these_bytes() -> None:
 
 def test_keys_order_as_positions_do() -> None:
     """A scan reads in the order of the log only if its keys do."""
-    prefix = fragment_prefix("ada")
+    prefix = fragment_prefix(user_key("ada"))
     fragments = [fragment_key(prefix, position) for position in POSITIONS]
     assert fragments == sorted(fragments)
     blocks = [fragment_key(block_prefix(prefix, begun), position) for begun in POSITIONS for position in POSITIONS]
@@ -59,9 +59,9 @@ def test_keys_order_as_positions_do() -> None:
 
 def test_fragments_of_one_user_never_stand_between_those_of_another() -> None:
     """A scan of one user would read another's events."""
-    keys = [fragment_key(fragment_prefix(user), position) for user in USERS for position in (0, 2**62)]
+    keys = [fragment_key(fragment_prefix(user_key(user)), position) for user in USERS for position in (0, 2**62)]
     for user in USERS:
-        prefix = fragment_prefix(user)
+        prefix = fragment_prefix(user_key(user))
         low, high = fragment_key(prefix, 0), fragment_key(prefix, MAX_POSITION)
         assert [key for key in keys if low <= key <= high] == [
             key for key in keys if key.startswith(prefix) and len(key) == len(prefix) + 8
@@ -71,9 +71,9 @@ def test_fragments_of_one_user_never_stand_between_those_of_another() -> None:
 def test_blocks_of_one_generation_never_stand_between_those_of_another() -> None:
     """Rows of before a trim would come back."""
     begun = [(user, generation) for user in USERS for generation in (0, 9, MAX_POSITION)]
-    keys = [fragment_key(block_prefix(fragment_prefix(user), each), 5) for user, each in begun]
+    keys = [fragment_key(block_prefix(fragment_prefix(user_key(user)), each), 5) for user, each in begun]
     for (user, generation), key in zip(begun, keys, strict=True):
-        prefix = block_prefix(fragment_prefix(user), generation)
+        prefix = block_prefix(fragment_prefix(user_key(user)), generation)
         assert [each for each in keys if prefix <= each <= fragment_key(prefix, MAX_POSITION)] == [key]
 
 
@@ -87,7 +87,7 @@ def test_no_kind_of_key_begins_as_another() -> None:
 def test_keys_tell_what_they_were_made_of() -> None:
     """Users, blocks, timers and the outbox are listed from their keys alone."""
     for user in USERS:
-        prefix = fragment_prefix(user)
+        prefix = fragment_prefix(user_key(user))
         assert user_of(user_key(user)) == user
         assert timer_from(timer_key(2**50 + 3, user)) == (2**50 + 3, user)
         assert fragment_user(fragment_key(prefix, 2**50)) == user
