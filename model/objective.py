@@ -89,8 +89,10 @@ class Objective:
         scores_QI: npt.NDArray[np.float32] = logits_QI.cpu().numpy()
         return scores_QI
 
-    def ranking(self, pass_: Pass) -> Tensor:
+    def ranking(self, pass_: Pass) -> tuple[Tensor, Tensor]:
         """Log odds of each action type for each new event as the stream holds it, then its scaled value, [E, K].
+
+        First what is to be told, then what the experts of the ranking head give by themselves.
 
         Where only a share r of the exposures without an action is in the stream, the odds in it are those among all
         exposures over r, as long as an action of another type is rare beside none (King & Zeng 2001). The network
@@ -98,10 +100,11 @@ class Objective:
         """
         outputs = pass_.outputs
         padded = (pad_to_tile(x) for x in (outputs.target_ED, outputs.item_ED, pass_.rates_E3A))
-        given_EK: Tensor = self._network.ranking(*padded)[: len(pass_.events)]
-        log_rate_E1 = torch.from_numpy(np.log(pass_.events.exposure_rates)).to(given_EK).unsqueeze(-1)
-        num_actions = len(self._settings.actions)
-        return torch.cat([given_EK[:, :num_actions] - log_rate_E1, given_EK[:, num_actions:]], -1)
+        both = self._network.ranking(*padded)
+        is_action_K = torch.arange(both[0].shape[1], device=both[0].device) < len(self._settings.actions)
+        log_rate_E1 = torch.from_numpy(np.log(pass_.events.exposure_rates)).to(both[0]).unsqueeze(-1)
+        told_EK, own_EK = (given_EK[: len(log_rate_E1)] - log_rate_E1 * is_action_K for given_EK in both)
+        return told_EK, own_EK
 
     def retrieval_loss(
         self,
@@ -130,16 +133,18 @@ class Objective:
             loss = loss + self._softmax(pass_, past_PD, past_P, temperature.detach(), popularity)
         return loss
 
-    def ranking_loss(self, pass_: Pass, given_EK: Tensor) -> Tensor:
-        """Mean over the new events, of what `ranking` gave, and mean over those with a value."""
+    def ranking_loss(self, pass_: Pass, told_EK: Tensor, own_EK: Tensor) -> Tensor:
+        """Mean over the new events, of both that `ranking` gave, and mean over those with a value."""
         num_actions, events = len(self._settings.actions), pass_.events
-        actions_E = torch.from_numpy(events.actions).to(given_EK.device)
-        loss = action_loss(given_EK[:, :num_actions], actions_E).mean()
+        actions_E = torch.from_numpy(events.actions).to(own_EK.device)
+        loss = action_loss(own_EK[:, :num_actions], actions_E).mean()
+        if self._settings.action_rates:
+            loss = loss + action_loss(told_EK[:, :num_actions], actions_E).mean()
         valued = np.flatnonzero(np.isfinite(events.values))
-        if given_EK.shape[1] > num_actions and len(valued):
-            scaled_V = torch.from_numpy(self._values.scaled(events.values[valued])).to(given_EK)
-            given_V = given_EK[torch.from_numpy(valued).to(given_EK.device), num_actions]
-            loss = loss + (given_V - scaled_V).square().mean() / 2
+        if self._settings.predict_values and len(valued):
+            scaled_V = torch.from_numpy(self._values.scaled(events.values[valued])).to(own_EK)
+            own_V = own_EK[torch.from_numpy(valued).to(own_EK.device), num_actions]
+            loss = loss + (own_V - scaled_V).square().mean() / 2
         return loss
 
     def _softmax(

@@ -105,14 +105,15 @@ class OnlineLearner:
         past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
         self._network.train(not self.frozen)
         shortens = self.learn_settings.length_alpha < 2 and not self.frozen
-        pass_, given_EK = self._forward(events, windows, past, gradient=not (self.frozen or shortens))
+        pass_, (told_EK, own_EK) = self._forward(events, windows, past, gradient=not (self.frozen or shortens))
         targets, candidates_QI = self._score(pass_, encoded)
-        report = self._report(events, targets, given_EK.detach().cpu().numpy())
+        report = self._report(events, targets, told_EK.detach().cpu().numpy())
         if shortens:
-            pass_, given_EK = self._forward(events, self._shortened(windows), past, gradient=True)
+            pass_, (told_EK, own_EK) = self._forward(events, self._shortened(windows), past, gradient=True)
         self._values.update(events.values)
         if not self.frozen:
-            report = self._learn(report, pass_, given_EK, past, candidates_QI)
+            ranking = self._objective.ranking_loss(pass_, told_EK, own_EK)
+            report = self._learn(report, pass_, ranking, past, candidates_QI)
         self._count(events, report)
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
@@ -205,8 +206,8 @@ class OnlineLearner:
 
     def _forward(
         self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence], *, gradient: bool
-    ) -> tuple[Pass, torch.Tensor]:
-        """A pass, and what its ranking head gives, [E, K]."""
+    ) -> tuple[Pass, tuple[torch.Tensor, torch.Tensor]]:
+        """A pass, and what its ranking head gives (see `Objective.ranking`)."""
         with torch.set_grad_enabled(gradient):
             pass_ = self._objective.forward(events, windows, past)
             return pass_, self._objective.ranking(pass_)
@@ -255,7 +256,7 @@ class OnlineLearner:
         self,
         report: StepReport,
         pass_: Pass,
-        given_EK: torch.Tensor,
+        ranking: torch.Tensor,
         past: Sequence[EncodedSequence],
         candidates_QI: npt.NDArray[np.bool_],
     ) -> StepReport:
@@ -264,7 +265,6 @@ class OnlineLearner:
         Returns the report with the losses, and with whether the step was skipped.
         """
         retrieval = self._objective.retrieval_loss(pass_, past, self._popularity, candidates_QI)
-        ranking = self._objective.ranking_loss(pass_, given_EK)
         self._optimizer.clear()
         torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
         gradient = pass_.leaf.value_UD.grad
@@ -283,11 +283,11 @@ class OnlineLearner:
             ranking_loss=ranking.item(),
         )
 
-    def _report(self, events: NewEvents, targets: Targets, given_EK: npt.NDArray[np.float32]) -> StepReport:
+    def _report(self, events: NewEvents, targets: Targets, told_EK: npt.NDArray[np.float32]) -> StepReport:
         """What a step that has only scored so far did."""
         num_actions, values_E = len(self.model_settings.actions), np.full(len(events), np.nan)
         if self.model_settings.predict_values:
-            values_E = self._values.values(given_EK[:, num_actions].astype(np.float64))
+            values_E = self._values.values(told_EK[:, num_actions].astype(np.float64))
         return StepReport(
             num_events=len(events),
             learned=False,
@@ -295,7 +295,7 @@ class OnlineLearner:
             retrieval_loss=float("nan"),
             ranking_loss=float("nan"),
             targets=targets,
-            action_logits_EA=given_EK[:, :num_actions],
+            action_logits_EA=told_EK[:, :num_actions],
             values_E=values_E,
         )
 

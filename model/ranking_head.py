@@ -15,8 +15,9 @@ class RankingHead(nn.Module):
 
     An expert is SiLU(W [h, e, h * e]); a task reads a mixture of them by a softmax gate of its own over the same
     features (MMoE; Ma et al. 2018, KDD), or the one there is (shared bottom).
-    To an action's logit the weighed log odds of counted rates are added (`rate_inputs` of action_rates.py): at first
-    as they are, so that the experts have to learn only what the counts do not say.
+    With `action_rates`, an action's log odds are those of its rate so far, plus a bias, plus with a learned weight each
+    what the item's rate, the user's rate and the experts' logit are above that (`rate_inputs` of action_rates.py).
+    The experts learn by their own logit alone: told by counts what they could learn, they would learn less.
     """
 
     def __init__(self, dim: int, *, num_actions: int, num_tasks: int, num_experts: int, action_rates: bool) -> None:
@@ -25,7 +26,7 @@ class RankingHead(nn.Module):
         self.hidden = nn.Linear(3 * dim, num_experts * dim)
         self.gates = nn.Linear(3 * dim, num_tasks * num_experts) if num_experts > 1 else None
         self.output = nn.Linear(dim, num_tasks)
-        self.rate_weights = nn.Parameter(torch.empty(3, num_actions)) if action_rates else None
+        self.rate_weights = nn.Parameter(torch.empty(4, num_actions)) if action_rates else None
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw fresh weights."""
@@ -36,12 +37,15 @@ class RankingHead(nn.Module):
             nn.init.zeros_(self.gates.weight)  # all experts alike at first
             nn.init.zeros_(self.gates.bias)
         if self.rate_weights is not None:
-            nn.init.ones_(self.rate_weights)
+            # At first the counts as they are, and nothing of the experts.
+            with torch.no_grad():
+                self.rate_weights.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand_as(self.rate_weights))
 
-    def forward(self, target_QD: Tensor, item_QD: Tensor, rates_Q3A: Tensor) -> Tensor:
-        """What each task gives, [Q, K]: logits of actions, then the value on the scale of `ValueScale`.
+    def forward(self, target_QD: Tensor, item_QD: Tensor, rates_Q3A: Tensor) -> tuple[Tensor, Tensor]:
+        """What each task gives, [Q, K]: logits of actions, then the value on the scale of `ValueScale`; twice.
 
-        `target_QD` are unit vectors, `item_QD` the items as the backbone was given them.
+        First what is to be told, then what the experts give. `target_QD` are unit vectors, `item_QD` the items as the
+        backbone was given them.
         """
         scaled_QD = target_QD * math.sqrt(target_QD.shape[-1])
         features = torch.cat([scaled_QD, item_QD, scaled_QD * item_QD], -1)
@@ -53,6 +57,9 @@ class RankingHead(nn.Module):
             given_QK = ((gates_QKX @ experts_QXD) * self.output.weight).sum(-1) + self.output.bias
             given_QK = given_QK.float()
         if self.rate_weights is None:
-            return given_QK
-        rates_QA = (rates_Q3A * self.rate_weights).sum(1)
-        return given_QK + F.pad(rates_QA, (0, given_QK.shape[1] - rates_QA.shape[1]))
+            return given_QK, given_QK
+        base_QA, num_actions = rates_Q3A[:, 0], rates_Q3A.shape[-1]
+        above_QA = given_QK[:, :num_actions].detach() - base_QA
+        inputs_Q4A = torch.stack([torch.ones_like(base_QA), rates_Q3A[:, 1], rates_Q3A[:, 2], above_QA], 1)
+        told_QA = base_QA + (inputs_Q4A * self.rate_weights).sum(1)
+        return torch.cat([told_QA, given_QK[:, num_actions:]], -1), given_QK

@@ -125,8 +125,8 @@ class Recommender:
         batch, _ = self._window(sequence, now_ms, rows)
         items_ED, targets_ED = (pad_to_tile(x_TD[batch.targets_E]) for x_TD in self._encode(batch))
         rates_E3A = pad_to_tile(self._rates.inputs(rows, self._network.seen(batch)))
-        given_EK: Tensor = self._network.ranking(targets_ED, items_ED, rates_E3A)[: len(rows)]
-        return given_EK
+        told_EK: Tensor = self._network.ranking(targets_ED, items_ED, rates_E3A)[0][: len(rows)]
+        return told_EK
 
     def _encode(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Items as the backbone is given them, and what it gives, [T, D] each."""

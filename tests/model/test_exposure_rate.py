@@ -36,8 +36,11 @@ class OneWeightAnItem:
     def __init__(self, num_items: int) -> None:
         self.weight_I = torch.zeros(num_items, dtype=torch.float64, requires_grad=True)
 
-    def ranking(self, target_ED: torch.Tensor, item_ED: torch.Tensor, rates_E3A: torch.Tensor) -> torch.Tensor:
-        return self.weight_I[item_ED.long().squeeze(-1)].unsqueeze(-1)
+    def ranking(
+        self, target_ED: torch.Tensor, item_ED: torch.Tensor, rates_E3A: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits_E1 = self.weight_I[item_ED.long().squeeze(-1)].unsqueeze(-1)
+        return logits_E1, logits_E1
 
 
 def fitted_rates(events: NewEvents, items: list[int]) -> list[float]:
@@ -54,7 +57,7 @@ def fitted_rates(events: NewEvents, items: list[int]) -> list[float]:
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = objective.ranking_loss(pass_, objective.ranking(pass_))
+        value = objective.ranking_loss(pass_, *objective.ranking(pass_))
         torch.autograd.backward(value)
         return value
 
@@ -90,9 +93,9 @@ def test_each_event_is_corrected_by_the_rate_of_its_own_sequence() -> None:
 def test_without_sampling_nothing_changes_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A correction by nothing would make runs irreproducible by their snapshots."""
 
-    def uncorrected(self: Objective, pass_: Pass) -> torch.Tensor:
-        logits: torch.Tensor = self._network.ranking(pass_.outputs.target_ED, pass_.outputs.item_ED, pass_.rates_E3A)
-        return logits
+    def uncorrected(self: Objective, pass_: Pass) -> tuple[torch.Tensor, torch.Tensor]:
+        told_EK, own_EK = self._network.ranking(pass_.outputs.target_ED, pass_.outputs.item_ED, pass_.rates_E3A)
+        return told_EK, own_EK
 
     sequence = sequence_of([f"i{number}" for number in range(32)], [number % 3 for number in range(32)])
     states = []

@@ -40,7 +40,7 @@ def test_gates_mix_experts_as_the_formula_says() -> None:
     assert head.gates is not None
     torch.nn.init.normal_(head.gates.weight, generator=generator)
     target, item = (torch.randn(5, 8, generator=generator) for _ in range(2))
-    given = head(target, item, torch.zeros(5, 3, 2))
+    given, _ = head(target, item, torch.zeros(5, 3, 2))
     scaled = target * 8**0.5
     features = torch.cat([scaled, item, scaled * item], -1)
     for row in range(5):
@@ -49,6 +49,28 @@ def test_gates_mix_experts_as_the_formula_says() -> None:
             gate = head.gates(features[row])[task * 4 : task * 4 + 4].softmax(-1)
             expected = head.output.weight[task] @ (gate @ experts) + head.output.bias[task]
             assert given[row, task].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_counts_and_experts_are_weighed_and_experts_learn_by_themselves() -> None:
+    """Told by counts what they could learn, experts would learn less: no gradient of what is told reaches them."""
+    head = RankingHead(8, num_actions=2, num_tasks=3, num_experts=1, action_rates=True)
+    generator = torch.Generator().manual_seed(0)
+    head.reset(generator)
+    assert head.rate_weights is not None
+    target, item = (torch.randn(5, 8, generator=generator) for _ in range(2))
+    rates = torch.randn(5, 3, 2, generator=generator)
+    told, own = head(target, item, rates)
+    assert torch.allclose(told[:, :2], rates.sum(1))
+    assert torch.equal(told[:, 2], own[:, 2])
+    torch.nn.init.normal_(head.rate_weights, generator=generator)
+    told, own = head(target, item, rates)
+    bias, of_item, of_user, of_experts = head.rate_weights
+    base = rates[:, 0]
+    expected = base + bias + of_item * rates[:, 1] + of_user * rates[:, 2] + of_experts * (own[:, :2] - base)
+    assert torch.allclose(told[:, :2], expected, atol=1e-6)
+    told[:, :2].sum().backward()
+    assert head.rate_weights.grad is not None
+    assert head.hidden.weight.grad is None or not head.hidden.weight.grad.any()
 
 
 def test_experts_learn_and_a_restored_learner_goes_on_bit_for_bit() -> None:
