@@ -163,6 +163,6 @@ def _draw(path: Path, data: str, figures: dict[str, Any]) -> None:
     curves = {
         f"{name}, {who}": [(part["events"], part[who]) for part in row["curve"] if part[who] is not None]
         for name, row in figures.items()
-        for who in _WHO
+        for who in ("model", "din", "bar")
     }
     draw_curves(path, curves, title=f"Ranking on {data}", x="events", y="AUC of a twentieth")

@@ -6,6 +6,9 @@ from pathlib import Path
 from storage.errors import SetupError
 
 Points = Sequence[tuple[float, float]]
+_COLORS = 10
+"""After so many curves, colors come again with another kind of line."""
+_STYLES = ("-", "--", ":", "-.")
 
 
 def draw_curves(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str) -> None:
@@ -14,13 +17,21 @@ def draw_curves(path: Path, curves: Mapping[str, Points], *, title: str, x: str,
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SetupError("--plot needs matplotlib: pip install 'headwater[plot]'") from error
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, points in curves.items():
-        axes.plot([point[0] for point in points], [point[1] for point in points], marker=".", label=name)
+    for number, (name, points) in enumerate(curves.items()):
+        axes.plot(
+            [point[0] for point in points],
+            [point[1] for point in points],
+            marker=".",
+            color=f"C{number % _COLORS}",
+            linestyle=_STYLES[number // _COLORS % len(_STYLES)],
+            label=name,
+        )
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
-    axes.legend()
+    # Beside the curves, which are anywhere.
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     try:
         figure.savefig(path, format="png", dpi=120)
     except OSError as error:
