@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from model.action_rates import ActionRates
 from model.item_table import pack_ids
 from model.network import Network, dense_arrays
 from model.recommender import Recommender
 from model.settings import ModelSettings
+from model.value_scale import ValueScale
 from storage.manifest import Manifest, ManifestDraft
 from storage.snapshot_store import SnapshotStore
 
@@ -28,7 +30,8 @@ def model_arrays(seed: int) -> dict[str, npt.NDArray[Any]]:
     weight = np.random.default_rng(seed).normal(size=(len(ITEM_IDS), SETTINGS.dim)).astype(np.float32)
     id_bytes, id_ends = pack_ids(ITEM_IDS)
     rows = {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends}
-    return dense_arrays(network) | rows
+    counts = ActionRates(len(SETTINGS.actions)).state(len(ITEM_IDS)) | ValueScale().state()
+    return dense_arrays(network) | rows | counts
 
 
 def recommender(seed: int) -> Recommender:
