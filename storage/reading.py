@@ -60,18 +60,18 @@ class View:
 
     def extend(self, num_more: int | None, since: int | None) -> None:
         """Read so many rows more, or all, and on to those of `since`."""
-        taken: list[bytes] = []
+        taken: list[Block] = []
         num = 0
         for block in self._blocks:
-            taken.append(block.value[BLOCK_HEAD_BYTES:])
+            taken.append(block)
             num += block.num_rows
-            if num_more is not None and num >= num_more:
-                self._first, self.reach, self.exposures = block.first, block.reach, block.exposures
-                if self.holds(num_more, num, since):
-                    break
+            self._first = block.first
+            if self.holds(num_more, num, since):
+                self.reach, self.exposures = block.reach, block.exposures
+                break
         else:
             self.is_whole = True
-        self._values = taken[::-1] + self._values
+        self._values = [block.value[BLOCK_HEAD_BYTES:] for block in reversed(taken)] + self._values
         self._num_rows += num
         self._entries = None
 

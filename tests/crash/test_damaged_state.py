@@ -12,7 +12,7 @@ from tests.brokers import Broker
 from tests.crash.cluster import EXPLAINED, NUM_PARTITIONS, Cluster
 from tests.crash.load import Load
 
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def flip(file: Path) -> None:

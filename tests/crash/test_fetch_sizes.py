@@ -15,7 +15,7 @@ KIB, MIB = {"fetch_bytes": 1024, "chunk_records": 7}, {"fetch_bytes": 1024 * 102
 NUM_EVENTS = 6_000
 DEATHS = [(point_named("_send_some", 3), 2), (point_named("Worker.apply", 1), 1), (point_named("_send_some", 2), 1)]
 """Points at which the first, second and third worker die, and how often they have been there."""
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def consume(cluster: Cluster, names: tuple[str, ...], portions: dict[str, int], *, restarts: bool) -> None:

@@ -27,7 +27,7 @@ NUM_EACH = 2_000
 NUM_USERS = 20
 PAUSE_SECONDS = 0.03
 START_MS = 1_700_000_000_000
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("broker", [pytest.param("tansu", marks=pytest.mark.matrix), BROKERS[1]], indirect=True)

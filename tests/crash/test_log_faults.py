@@ -12,7 +12,7 @@ from tests.brokers import Broker, wait_until
 from tests.crash.cluster import NUM_PARTITIONS, Cluster
 from tests.crash.load import Load, new_producer
 
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def send_transaction(cluster: Cluster, name: str, *, commit: bool, count: int = 200) -> None:

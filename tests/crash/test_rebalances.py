@@ -10,7 +10,7 @@ from tests.crash.cluster import NUM_PARTITIONS, Cluster
 from tests.crash.load import Load
 
 SESSION_SECONDS = 6.0
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def come_and_go(cluster: Cluster, load: Load) -> None:

@@ -10,7 +10,7 @@ from tests.crash.load import Load
 from tests.crash.pauses import PauseMeter, summary
 
 NAMES = ("w1", "w2", "w3")
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.mark.matrix

@@ -29,7 +29,7 @@ from tests.streams.test_worker import (
 from tests.streams.workers import WorkerProcess
 
 NUM_EVENTS = 2_000
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def _behind(standby: WorkerProcess) -> int | None:

@@ -27,7 +27,7 @@ def die_and_come_back(cluster: Cluster, deaths: dict[str, str], hit: int = 1) ->
         assert cluster.ended(name) == -9, f"at {point}: {cluster.log(name)}"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_workers_may_die_after_each_step_in_turn(kafka: Broker, tmp_path: Path) -> None:
     """A step that leaves something half done, which whoever comes next takes for done."""
     # A session so long that the partitions of the dead wait for them: what is to be restored must be nobody's.

@@ -23,7 +23,7 @@ from tests.streams.test_worker import (
 from tests.streams.workers import WorkerProcess
 
 NUM_EVENTS = 6_000
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("broker", [pytest.param("tansu", marks=pytest.mark.matrix), BROKERS[1]], indirect=True)
