@@ -18,6 +18,7 @@ from model.cutoffs import cutoff_figures
 from model.din import DINSettings, din_logits
 from model.layout import Integers
 from model.metrics import Floats
+from model.popularity import HALF_LIFE_EVENTS
 from model.prequential import Targets
 from model.ranking_run import RankingRun, ranking_figures
 from model.rate_bar import rate_bar_logits
@@ -33,7 +34,8 @@ PROTOCOL = (
     "The bar adds the log odds of the item's and of the user's rate so far, with two weights and a bias learned "
     "online; `both` is the bar with the model's log odds as a third input. NE is the log loss over the entropy of the "
     "action's rate; intervals of AUC are 95 % (Hanley & McNeil). Retrieval: rank of each item that a user acted on for "
-    "the first time, among all items so far that the user had not acted on; popularity decays by half in 5,000 actions."
+    "the first time, among all items so far that the user had not acted on; popularity decays by half in "
+    f"{HALF_LIFE_EVENTS:,} actions."
 )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.batch import NewEvents
+from model.growth import with_room
 from model.layout import Integers
 from model.sequence import NEW_ACTION, NEW_EXPOSURE
 
@@ -33,7 +34,8 @@ class ActionRates:
 
     def inputs(self, rows_Q: Integers, seen_QF: Tensor) -> Tensor:
         """What the ranking head is given for items of these rows and users of whom `seen_QF` is seen."""
-        return rate_inputs(torch.from_numpy(self._total_F), torch.from_numpy(self._of(rows_Q)), seen_QF)
+        item_QF = self._with_room(int(rows_Q.max(initial=-1)) + 1)[rows_Q]
+        return rate_inputs(torch.from_numpy(self._total_F), torch.from_numpy(item_QF), seen_QF)
 
     def update(self, events: NewEvents) -> None:
         """Count the exposures among new events, and every first action.
@@ -47,16 +49,16 @@ class ActionRates:
         bits_EA = (events.actions[:, None] >> np.arange(len(self._total_F) - 1)) & 1
         added_EF = np.column_stack([shown_E * bare_E, bits_EA * acted_E[:, None]]).astype(np.float32)
         rows = np.unique(events.rows)
-        self._of(rows)
-        np.add.at(self._counts_IF, events.rows, added_EF)
-        self._counts_IF[rows[self._counts_IF[rows, 0] > _ITEM_MEMORY]] /= 2
+        counts_IF = self._with_room(int(rows.max(initial=-1)) + 1)
+        np.add.at(counts_IF, events.rows, added_EF)
+        counts_IF[rows[counts_IF[rows, 0] > _ITEM_MEMORY]] /= 2
         self._total_F += added_EF.sum(0)
         if self._total_F[0] > _TOTAL_MEMORY:
             self._total_F /= 2
 
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for serving and for `load`."""
-        return {"rates.items": self._of(np.arange(num_rows)), "rates.total": self._total_F.copy()}
+        return {"rates.items": self._with_room(num_rows)[:num_rows].copy(), "rates.total": self._total_F.copy()}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over a `state`; raises `ValueError` where it is of other actions."""
@@ -65,19 +67,13 @@ class ActionRates:
             if array is None or array.shape[-1:] != shape[-1:] or array.ndim != len(shape):
                 got = "nothing" if array is None else array.shape
                 raise ValueError(f"{name} must have shape {shape}, got {got}: other model settings?")
-        room = np.zeros((1_024, len(self._total_F)), np.float32)
-        self._counts_IF = np.concatenate([arrays["rates.items"], room])
+        self._counts_IF = arrays["rates.items"].copy()
         self._total_F = arrays["rates.total"].copy()
 
-    def _of(self, rows_Q: Integers) -> Counts:
-        """Counts of rows, [Q, F]; there is room for them from here on."""
-        most = int(rows_Q.max(initial=-1)) + 1
-        if most > len(self._counts_IF):
-            grown = np.zeros((max(most, 2 * len(self._counts_IF)), len(self._total_F)), np.float32)
-            grown[: len(self._counts_IF)] = self._counts_IF
-            self._counts_IF = grown
-        counts_QF: Counts = self._counts_IF[rows_Q]
-        return counts_QF
+    def _with_room(self, num_rows: int) -> Counts:
+        """Counts of at least so many rows."""
+        self._counts_IF = with_room(self._counts_IF, num_rows)
+        return self._counts_IF
 
 
 def rate_inputs(total_F: Tensor, item_QF: Tensor, seen_QF: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Network(nn.Module):
         bits_A = torch.arange(self.num_actions, device=device)
         flags_TF[:, : self.num_actions] = ((actions_T.unsqueeze(-1) >> bits_A) & 1) * (actions_T >= 0).unsqueeze(-1)
         flags_TF[:, self.num_actions] = actions_T == 0
-        flags_TF[:, self.num_actions + 1] = batch.unknown_T1[:, 0]
+        flags_TF[:, self.num_actions + 1] = batch.has_item_T1[:, 0] * (actions_T < 0)
         flags_TF[torch.from_numpy(batch.layout.offsets[:-1]).to(device), self.num_actions + 2] = 1
         return flags_TF
 

@@ -25,7 +25,7 @@ from model.settings import TILE, LearnSettings, ModelSettings
 from model.short_windows import shortened
 from model.stochastic_length import StochasticLength
 from model.value_scale import ValueScale
-from model.windows import EncodedSequence, Window, cut_windows
+from model.windows import EncodedSequence, Window, cut_windows, most_events
 
 Arrays = dict[str, np.ndarray]
 
@@ -82,8 +82,8 @@ class OnlineLearner:
         )
         self._candidates = Candidates()
         self._popularity = Popularity()
-        most_events = (model_settings.window - 1) // self._network.token_order.tokens_per_event
-        self._replay = ReplayBuffer(learn_settings.replay_users, most_events, learn_settings.seed)
+        self._most_events = most_events(model_settings.window, self._network.token_order)
+        self._replay = ReplayBuffer(learn_settings.replay_users, self._most_events, learn_settings.seed)
 
     @property
     def num_items(self) -> int:
@@ -197,9 +197,9 @@ class OnlineLearner:
 
     def _shortened(self, windows: Sequence[Window]) -> list[Window]:
         """Windows of a part of long contexts; which part follows from the seed and from where the stream is."""
-        settings, most_events = self.learn_settings, self._replay.num_events
+        settings = self.learn_settings
         lengths = StochasticLength(
-            alpha=settings.length_alpha, longest=most_events, selection=settings.length_selection
+            alpha=settings.length_alpha, longest=self._most_events, selection=settings.length_selection
         )
         draws = np.random.default_rng([settings.seed, self.num_events])
         return [shortened(window, lengths, draws, self._network.token_order) for window in windows]

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from model.growth import with_room
+
 HALF_LIFE_EVENTS = 5_000
 """Actions after which an action counts half."""
 _RESCALE_AFTER = 50 * HALF_LIFE_EVENTS
@@ -23,10 +25,7 @@ class Popularity:
 
     def raw(self, num_rows: int) -> npt.NDArray[np.float64]:
         """Counts of the first rows up to one common factor; a view where it can be."""
-        if num_rows > len(self._raw):
-            grown = np.zeros(max(num_rows, 2 * len(self._raw)))
-            grown[: len(self._raw)] = self._raw
-            self._raw = grown
+        self._raw = with_room(self._raw, num_rows)
         return self._raw[:num_rows]
 
     def next_weights(self, num_actions: int) -> npt.NDArray[np.float64]:
@@ -57,7 +56,7 @@ class Popularity:
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over a `state`."""
-        self._raw = np.concatenate([arrays["popularity.raw"], np.zeros(1_024)])
+        self._raw = arrays["popularity.raw"].copy()
         self._since_origin = int(arrays["popularity.since_origin"][0])
 
     def before_each(self, rows: npt.NDArray[np.int64], num_rows: int) -> npt.NDArray[np.float64]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from model.stochastic_length import Selection
-from model.token_order import LayoutName
+from model.token_order import TOKEN_ORDERS, LayoutName
 
 TILE = 32
 """Rows in a tile: token counts, query counts and table columns are padded to multiples of it."""
@@ -59,11 +59,11 @@ class ModelSettings:
         _require(self.num_heads >= 1, "num_heads", ">= 1", self.num_heads)
         _require(self.dim >= 8 and self.dim % self.num_heads == 0, "dim", "a multiple of num_heads, >= 8", self.dim)
         _require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
-        allowed_window = f"a multiple of {TILE}"
-        _require(self.window >= TILE and self.window % TILE == 0, "window", allowed_window, self.window)
-        _require(self.layout in ("targets", "interleaved"), "layout", "targets or interleaved", self.layout)
-        least = TILE if self.layout == "targets" else 2 * TILE
-        _require(self.window >= least, "window", f">= {least} with this layout", self.window)
+        layouts = get_args(LayoutName)
+        _require(self.layout in layouts, "layout", f"one of {layouts}", self.layout)
+        least = TILE * TOKEN_ORDERS[self.layout].tokens_per_event
+        allowed_window = f"a multiple of {TILE}, >= {least} with this layout"
+        _require(self.window >= least and self.window % TILE == 0, "window", allowed_window, self.window)
         _require(self.temperature > 0, "temperature", "> 0", self.temperature)
         _require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         _require(self.exact_softmax_rows >= 0, "exact_softmax_rows", ">= 0", self.exact_softmax_rows)

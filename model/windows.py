@@ -67,8 +67,6 @@ class WindowBatch:
     """1.0 where the token has an item."""
     actions_T: Tensor
     """Action masks of the tokens that have one; -1 for the others."""
-    unknown_T1: Tensor
-    """1.0 where the token has an item and no action."""
     reads_E: Tensor
     """For each target of all windows in turn: the last token before its group."""
     targets_E: Tensor
@@ -101,7 +99,7 @@ def cut_windows(sequence: EncodedSequence, window: int, order: TokenOrder) -> li
     while len(new):
         first = int(new[0])
         start, length = history_span(first, window, order)
-        end = min(len(sequence.rows), start + (length - 1) // order.tokens_per_event)
+        end = min(len(sequence.rows), start + most_events(length, order))
         targets = new[:TILE][new[:TILE] < end]
         end = int(targets[-1]) + 1
         windows.append(Window(sequence, start, end, length, targets))
@@ -117,8 +115,13 @@ def history_span(num_events: int, window: int, order: TokenOrder) -> tuple[int, 
     >>> history_span(0, 128, order), history_span(20, 128, order), history_span(500, 128, order)
     ((0, 32), (0, 64), (389, 128))
     """
-    context = min(num_events, (window - 1) // order.tokens_per_event - _ROOM)
+    context = min(num_events, most_events(window, order) - _ROOM)
     return num_events - context, padded(1 + order.tokens_per_event * (context + _ROOM))
+
+
+def most_events(num_tokens: int, order: TokenOrder) -> int:
+    """Events that so many tokens have room for, behind BOS."""
+    return (num_tokens - 1) // order.tokens_per_event
 
 
 def padded(num_tokens: int) -> int:
@@ -162,7 +165,6 @@ def batch_windows(windows: Sequence[Window], num_targets: int, order: TokenOrder
         torch.from_numpy(rows).to(device),
         torch.from_numpy(has_item).to(device),
         torch.from_numpy(actions).to(device),
-        torch.from_numpy(has_item * (actions < 0)[:, None]).to(device),
         torch.from_numpy(np.concatenate(reads)).to(device),
         torch.from_numpy(np.concatenate(targets)).to(device),
         torch.from_numpy(owners).to(device),

@@ -74,17 +74,13 @@ class AttentionCase:
         return self._backward(interval_attention(self.q_Thd, self.k_Thd, self.v_Thd, plan, self.bias, rule))
 
     def naive(self) -> Tensor:
-        """Forward and backward as the published code does it: whole N x N scores, by einsum, then the mask."""
+        """Forward and backward as the published code does it."""
         batch, length = self.shape.batch, self.shape.length
         q_BNhd, k_BNhd, v_BNhd = (x.view(batch, length, *x.shape[1:]) for x in (self.q_Thd, self.k_Thd, self.v_Thd))
-        index_N = torch.arange(length)
-        distance_NN = (index_N[:, None] - index_N).clamp_(min=0)
-        queries_BN1 = torch.from_numpy(self.queries_T).view(batch, length, 1)
-        bucket_BNN = time_buckets(queries_BN1 - torch.from_numpy(self.seconds_BN).view(batch, 1, length))
-        bias_BNN = self.bias.position[distance_NN] + self.bias.time[bucket_BNN]
-        scores_BhNN = torch.einsum("bihd,bjhd->bhij", q_BNhd, k_BNhd) + bias_BNN.unsqueeze(1)
-        weights_BhNN = F.silu(scores_BhNN) / length * torch.tril(torch.ones(length, length))
-        return self._backward(torch.einsum("bhij,bjhd->bihd", weights_BhNN, v_BNhd).reshape(self.q_Thd.shape))
+        queries_BN = torch.from_numpy(self.queries_T).view(batch, length)
+        seconds_BN = torch.from_numpy(self.seconds_BN)
+        out_BNhd = naive_attention(q_BNhd, k_BNhd, v_BNhd, queries_BN, seconds_BN, self.bias)
+        return self._backward(out_BNhd.reshape(self.q_Thd.shape))
 
     def gradients(self) -> dict[str, Tensor]:
         """Gradients since the last call."""
@@ -97,6 +93,22 @@ class AttentionCase:
     def _backward(self, out_Thd: Tensor) -> Tensor:
         out_Thd.backward(self.dout_Thd)  # type: ignore[no-untyped-call]  # torch declares no types for it
         return out_Thd.detach()
+
+
+def naive_attention(
+    q_BNhd: Tensor, k_BNhd: Tensor, v_BNhd: Tensor, queries_BN: Tensor, seconds_BN: Tensor, bias: RelativeBias
+) -> Tensor:
+    """Causal attention as the published code computes it: whole N x N scores, by einsum, then the mask, [B, N, h, d].
+
+    `queries_BN` and `seconds_BN` are the times at which tokens are asked, and their own.
+    """
+    length = q_BNhd.shape[1]
+    index_N = torch.arange(length)
+    position_NN = bias.position[(index_N[:, None] - index_N).clamp_(min=0)]
+    bias_BNN = position_NN + bias.time[time_buckets(queries_BN[:, :, None] - seconds_BN[:, None, :])]
+    scores_BhNN = torch.einsum("bihd,bjhd->bhij", q_BNhd, k_BNhd) + bias_BNN.unsqueeze(1)
+    weights_BhNN = F.silu(scores_BhNN) / length * torch.tril(torch.ones(length, length))
+    return torch.einsum("bhij,bjhd->bihd", weights_BhNN, v_BNhd)
 
 
 def run_attention_bench(rounds: int, say: Say) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import model.hstu
+from deploy.bench.attention import naive_attention
 from deploy.evaluate_leave_one_out import PRESETS
 from model.attention import AttentionPlan, interval_attention
-from model.bias import RelativeBias, time_buckets
+from model.bias import RelativeBias
 from model.blocked_attention import Rule
 from model.leave_one_out import LeaveOneOut, LeaveOneOutSettings
 from streams.histories import load_corpus
@@ -42,12 +42,7 @@ def padded_einsum(
 
     q_BNhd, k_BNhd, v_BNhe = (padded(values) for values in (q_Thd, k_Thd, v_The))
     times_BN, queries_BN = (padded(torch.from_numpy(each)) for each in (layout.seconds_T, layout.query_seconds_T))
-    index_N = torch.arange(length)
-    position_NN = bias.position[(index_N[:, None] - index_N).clamp_(min=0)]
-    bias_BNN = position_NN + bias.time[time_buckets(queries_BN[:, :, None] - times_BN[:, None, :])]
-    scores_BhNN = torch.einsum("bihd,bjhd->bhij", q_BNhd, k_BNhd) + bias_BNN.unsqueeze(1)
-    weights_BhNN = F.silu(scores_BhNN) / length * torch.tril(torch.ones(length, length))
-    return torch.einsum("bhij,bjhe->bihe", weights_BhNN, v_BNhe)[owners_T, index_T]
+    return naive_attention(q_BNhd, k_BNhd, v_BNhe, queries_BN, times_BN, bias)[owners_T, index_T]
 
 
 def step_seconds(run: LeaveOneOut, users: np.ndarray, attention: object) -> tuple[float, float]:
