@@ -1,5 +1,6 @@
 """Verbs that measure quality: `headwater evaluate ...`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ Resume = Annotated[Path | None, Parameter(help="Keep the run's state in this fil
 ResumeFolder = Annotated[Path | None, Parameter(help="Keep each run's state in this folder, and go on from there.")]
 Plot = Annotated[Path | None, Parameter(help="Draw the curve into this PNG file.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: CUDA where there is a device.")]
+Users = Annotated[Path | None, Parameter(help="Tell the model what this file says of users: user_id, features.")]
 Threads = Annotated[int, Parameter(help="Threads of torch.")]
 
 
@@ -30,6 +32,7 @@ def prequential(
     plot: Plot = None,
     resume: Resume = None,
     limit: Annotated[int | None, Parameter(help="Take only so many rows.")] = None,
+    users: Users = None,
     cache: Path = Path(".headwater/cache"),
     data_folder: Folder = None,
     model: ModelSettings = ModelSettings(),  # noqa: B008 - frozen
@@ -38,7 +41,7 @@ def prequential(
     """Score each event before it is learned, over a whole data set in time order, without Kafka."""
     from deploy.evaluate import evaluate_prequential
 
-    dataset = _dataset(data, columns, limit, cache, data_folder)
+    dataset = _dataset(data, columns, limit, cache, data_folder, users)
     figures = evaluate_prequential(
         dataset, model, learn, freeze_after=freeze_after, ranks=ranks, resume=resume, plot=plot
     )
@@ -46,10 +49,13 @@ def prequential(
     return 0
 
 
-def _dataset(data: str, columns: str, limit: int | None, cache: Path, folder: Path | None) -> Dataset:
-    from streams.datasets import load_dataset
+def _dataset(
+    data: str, columns: str, limit: int | None, cache: Path, folder: Path | None, users: Path | None
+) -> Dataset:
+    from streams.datasets import load_dataset, read_users
 
-    return load_dataset(data, cache=cache, folder=folder, columns=pairs(columns), say=say).head(limit)
+    dataset = load_dataset(data, cache=cache, folder=folder, columns=pairs(columns), say=say).head(limit)
+    return dataset if users is None else replace(dataset, user_features=read_users(users))
 
 
 @evaluate_app.command
@@ -145,6 +151,7 @@ def rank(
     plot: Plot = None,
     resume: Resume = None,
     limit: Annotated[int | None, Parameter(help="Take only so many rows.")] = None,
+    users: Users = None,
     cache: Path = Path(".headwater/cache"),
     data_folder: Folder = None,
     model: ModelSettings = ModelSettings(),  # noqa: B008 - frozen
@@ -153,7 +160,7 @@ def rank(
     """Give the odds of every action on each exposure before it is learned, beside two counted rates."""
     from deploy.evaluate_rank import evaluate_rank
 
-    dataset = _dataset(data, columns, limit, cache, data_folder)
+    dataset = _dataset(data, columns, limit, cache, data_folder, users)
     figures = evaluate_rank(dataset, model, learn, actions=actions, resume=resume, plot=plot)
     write_json(json, figures)
     return 0

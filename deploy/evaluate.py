@@ -79,12 +79,14 @@ def _run(kept: KeptRun, dataset: Dataset, freeze_after: float | None, console: C
             freeze_after=freeze_after,
             progress=show,
             ranks=kept.ranks,
+            user_features=dataset.user_features,
         )
 
 
 def dataset_digest(dataset: Dataset) -> str:
     """Tells a data set from every other."""
-    digest = hashlib.sha256(json.dumps([dataset.user_ids, dataset.item_ids]).encode())
+    ids = [dataset.user_ids, dataset.item_ids, *([dataset.user_features] if dataset.user_features else [])]
+    digest = hashlib.sha256(json.dumps(ids).encode())
     for column in (dataset.ts_ms, dataset.actions, dataset.values):
         digest.update(column.tobytes())
     return digest.hexdigest()

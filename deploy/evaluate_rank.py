@@ -62,7 +62,7 @@ def evaluate_rank(
     console.print(PROTOCOL, markup=False, highlight=False)
     model = model_of(dataset, model)
     state = RunState(resume, {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)})
-    run = RankingRun(model, learn)
+    run = RankingRun(model, learn, dataset.user_features)
     _feed(run, dataset, state, console)
     model_logits = run.logits_EA.astype(np.float64)
     columns = (dataset.user_ids, dataset.item_ids, dataset.actions, len(dataset.action_names))

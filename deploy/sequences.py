@@ -11,8 +11,10 @@ import numpy as np
 
 from model.sequence import UserSequence
 from storage.errors import HeadwaterError
+from streams.batch import user_features
 from streams.ownership import NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
+from streams.samples import Segment
 
 RETRY_SECONDS = 0.1
 """Pause before the owner is looked for again: partitions move between workers for a moment at a time."""
@@ -42,6 +44,8 @@ class SequenceColumns(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[int]
     action_names: list[str]
     features: dict[str, str | int | float | bool] = {}
+    feature_segments: list[Segment] = []
+    """How the features changed, beside the events."""
 
     def to_sequence(self) -> UserSequence:
         """The model's input, with nothing in it to learn."""
@@ -55,6 +59,7 @@ class SequenceColumns(msgspec.Struct, frozen=True, kw_only=True):
             groups=np.array(self.groups, np.int64),
             new=np.zeros(num_events, np.int64),
             order=np.zeros(num_events, np.int64),
+            features=user_features(self.feature_segments),
         )
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from model.layout import Integers
 from model.sequence import NEW_ACTION, UserSequence
+from model.user_features import NO_FEATURE, categories, feature_rows
 from model.windows import EncodedSequence, group_starts
 
 _COLUMNS = ("item_ids", "ts_ms", "actions", "values", "groups", "new", "order")
@@ -20,7 +21,7 @@ class NewEvents:
     owners: Integers
     """Index of the event's sequence in the batch."""
     indexes: Integers
-    """Index of the event in its sequence."""
+    """Index of the event in its sequence; among the entries of that in numbers, once it is."""
     rows: Integers
     """Row of its item; -1 until it is admitted."""
     actions: Integers
@@ -85,16 +86,36 @@ def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEve
     )
 
 
-def encode_sequence(sequence: UserSequence, rows: Integers, place: Integers) -> EncodedSequence:
-    """A sequence in numbers, given the rows of its items and the places of its new events in the batch."""
-    return EncodedSequence(
-        rows=rows,
-        seconds=sequence.ts_ms // 1_000,
-        actions=sequence.actions,
-        group_starts=group_starts(sequence.groups),
-        new=sequence.new,
-        place=place,
+def encode_sequence(
+    sequence: UserSequence, rows: Integers, place: Integers, num_feature_rows: int
+) -> tuple[EncodedSequence, Integers]:
+    """A sequence in numbers, and the index of each of its events among the entries.
+
+    Given are the rows of its items, the places of its new events in the batch, and how many rows there are for
+    features; with none, these are left out. A feature stands before the group that its update is not after.
+    """
+    told = categories(sequence.features) if num_feature_rows else []
+    starts = group_starts(sequence.groups)
+    before = np.array([starts[each.place] if each.place < len(starts) else each.place for each in told], np.int64)
+    at = np.arange(len(rows)) + np.searchsorted(before, np.arange(len(rows)), side="right")
+    is_event = np.zeros(len(rows) + len(told), np.bool_)
+    is_event[at] = True
+
+    def spread(events: Integers, other: Integers | int) -> Integers:
+        column = np.zeros((len(is_event), *events.shape[1:]), np.int64)
+        column[is_event], column[~is_event] = events, other
+        return column
+
+    encoded = EncodedSequence(
+        rows=spread(rows, 0),
+        seconds=spread(sequence.ts_ms // 1_000, np.array([each.ts_ms // 1_000 for each in told], np.int64)),
+        actions=spread(sequence.actions, 0),
+        features=spread(np.full((len(rows), 2), NO_FEATURE), feature_rows(told, num_feature_rows)),
+        group_starts=spread(at[starts], np.flatnonzero(~is_event)),
+        new=spread(sequence.new, 0),
+        place=spread(place, -1),
     )
+    return encoded, at
 
 
 def check_sequences(sequences: Sequence[UserSequence]) -> None:

@@ -1,14 +1,15 @@
 """Prequential evaluation of a data set: its events in order, in micro-batches, through the learner's own step."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from model.online import OnlineLearner, StepReport
 from model.prequential import PrequentialFigures, SeriesFigures
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
+from model.user_features import UserFeature
 
 HISTORY_EVENTS = 2_048
 """Newest events kept for each user; older ones are no context, and their items become candidates again."""
@@ -71,7 +72,9 @@ class PrequentialReport:
     """Of every target, warm-up included; empty unless asked for."""
 
 
+UserFeatures = Mapping[str, Mapping[str, str | int | float | bool]]
 Progress = Callable[[int, PrequentialFigures], None]
+NOTHING_KNOWN: UserFeatures = {}
 
 
 def prequential_run(
@@ -83,20 +86,21 @@ def prequential_run(
     warm_up: float = 0.1,
     progress: Progress | None = None,
     ranks: list[EventRank] | None = None,
+    user_features: UserFeatures = NOTHING_KNOWN,
 ) -> PrequentialReport:
     """Feed interactions, which are in the stream's order, through a fresh learner; see `model.prequential`.
 
     `total` is how many there are. Events before the share `warm_up` are learned and not counted; from the share
     `freeze_after` on nothing is learned. `progress` is called after each step with the number of events so far. The
     ranks of all targets are added to the list `ranks`. A learner that was restored goes on after the events that it has
-    seen. Raises `ValueError` for shares outside [0, 1].
+    seen. Users' features are by user and name. Raises `ValueError` for shares outside [0, 1].
     """
     for name, share in (("warm_up", warm_up), ("freeze_after", freeze_after)):
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {share}")
     learner.meter.count_from = int(warm_up * total)
     freeze_from = total + 1 if freeze_after is None else int(freeze_after * total)
-    started, histories, first = time.monotonic(), Histories(), 0
+    started, histories, first = time.monotonic(), Histories(user_features=user_features), 0
     for batch in _batches(interactions, learner.learn_settings.batch_events, freeze_from):
         sequences = histories.extend(batch)
         if first >= learner.num_events:
@@ -111,10 +115,14 @@ def prequential_run(
 
 
 class Histories:
-    """Newest events of every user, as the sequences that steps take."""
+    """Newest events of every user, as the sequences that steps take.
 
-    def __init__(self, num_events: int = HISTORY_EVENTS) -> None:
+    Users' features are by user and name, and as if told at the user's first event.
+    """
+
+    def __init__(self, num_events: int = HISTORY_EVENTS, user_features: UserFeatures = NOTHING_KNOWN) -> None:
         self.num_events = num_events
+        self._user_features = user_features
         self._users: dict[str, list[Interaction]] = {}
         self._count = 0
 
@@ -129,7 +137,9 @@ class Histories:
             del history[: max(0, len(history) - self.num_events)]
             context = len(history)
             history += [self._grouped(batch[place], place) for place in places]
-            sequences.append(_sequence(user_id, history, context, places))
+            told = self._user_features.get(user_id, {}).items()
+            features = [UserFeature(history[0].ts_ms, 0, name, value) for name, value in told]
+            sequences.append(replace(_sequence(user_id, history, context, places), features=features))
         self._count += len(batch)
         return sequences
 

@@ -14,7 +14,8 @@ from model.layout import Integers
 from model.network import Network
 from model.settings import TILE
 from model.token_order import TokenOrder
-from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, padded
+from model.window_batch import WindowBatch, batch_windows
+from model.windows import EncodedSequence, Window, padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,13 @@ def pad_to_tile(x: Tensor) -> Tensor:
 
 def rows_of(windows: Sequence[Window], sequences: Sequence[EncodedSequence]) -> Integers:
     """All rows that windows and past sequences read, row 0 (which pads) among them."""
-    parts = [window.sequence.rows[window.start : window.end] for window in windows]
+    parts = [window.sequence.rows[: window.end] for window in windows]
     return np.concatenate([np.zeros(1, np.int64), *parts, *(sequence.rows for sequence in sequences)])
 
 
 def _past_window(sequence: EncodedSequence, order: TokenOrder) -> Window:
     count = len(sequence.rows)
-    return Window(sequence, 0, count, padded(1 + order.tokens_per_event * count), np.zeros(0, np.int64))
+    return Window(sequence, count, padded(1 + order.tokens_per_event * count), np.zeros(0, np.int64))
 
 
 def _by_length(windows: Sequence[Window]) -> list[Window]:

@@ -16,7 +16,7 @@ from model.ranking_head import RankingHead
 from model.retrieval_head import RetrievalHead
 from model.settings import ModelSettings
 from model.token_order import TOKEN_ORDERS
-from model.windows import WindowBatch
+from model.window_batch import WindowBatch
 
 _INITIAL_TIME_BIAS = 3.0
 """A single pass over a stream does not grow out of the published mean of 0; measured in README.md."""
@@ -42,6 +42,7 @@ class Network(nn.Module):
 
     A token is sqrt(D) times the sum of its item's row, if it has one, and one learned vector for each bit of its action
     mask, if it has one; a bare exposure, an item whose actions are not told and BOS have learned vectors of their own.
+    What was told of the user is a token, too (`user_features`).
     """
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -51,6 +52,7 @@ class Network(nn.Module):
         self.token_order = TOKEN_ORDERS[settings.layout]
         self.scale = math.sqrt(settings.dim)
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
+        self.user_features = nn.Parameter(torch.empty(settings.feature_rows, settings.dim))
         self.backbone = HSTU(encoder_settings(settings))
         self.retrieval = RetrievalHead(settings.temperature)
         self.ranking = RankingHead(
@@ -67,6 +69,9 @@ class Network(nn.Module):
         self.backbone.reset(generator)
         self.retrieval.reset()
         self.ranking.reset(generator)
+        # From a generator of its own: all else is as it is without user features.
+        own = torch.Generator().manual_seed(generator.initial_seed())
+        nn.init.normal_(self.user_features, std=0.02, generator=own)
         self.set_dropout_generator(dropout_generator)
 
     def set_dropout_generator(self, generator: torch.Generator) -> None:
@@ -81,7 +86,10 @@ class Network(nn.Module):
 
     def forward(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
         """Unit vectors [T, D] from embedded items [T, D] (see `embed`)."""
-        encoded: Tensor = self.backbone(item_TD + self._flags(batch) @ (self.features * self.scale), batch.layout)
+        x_TD = item_TD + self._flags(batch) @ (self.features * self.scale)
+        if len(batch.told_F):
+            x_TD = x_TD.index_add(0, batch.told_F, self.user_features[batch.features_F] * self.scale)
+        encoded: Tensor = self.backbone(x_TD, batch.layout)
         return encoded
 
     def seen(self, batch: WindowBatch) -> Tensor:

@@ -178,15 +178,14 @@ class OnlineLearner:
             self._candidates.note(self._table.admit(sequence.item_ids[index]), number)
             unread[owner] = max(unread[owner], int(index) + 1)
         encoded = []
-        places = [np.full(len(sequence.item_ids), -1) for sequence in sequences]
-        for place, (owner, index) in enumerate(zip(events.owners, events.indexes, strict=True)):
-            places[owner][index] = place
-        for sequence, place_ in zip(sequences, places, strict=True):
+        for owner, sequence in enumerate(sequences):
             rows = np.array([self._table.admit(item_id) for item_id in sequence.item_ids], np.int64)
-            encoded.append(encode_sequence(sequence, rows, place_))
-        events.rows[:] = [
-            encoded[owner].rows[index] for owner, index in zip(events.owners, events.indexes, strict=True)
-        ]
+            own, place = np.flatnonzero(events.owners == owner), np.full(len(rows), -1)
+            place[events.indexes[own]] = own
+            events.rows[own] = rows[events.indexes[own]]
+            numbers, entries = encode_sequence(sequence, rows, place, self.model_settings.feature_rows)
+            events.indexes[own] = entries[events.indexes[own]]
+            encoded.append(numbers)
         return events, encoded
 
     def _windows(self, encoded: Sequence[EncodedSequence]) -> list[Window]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model.evaluation import Histories, Interaction
+from model.evaluation import NOTHING_KNOWN, Histories, Interaction, UserFeatures
 from model.learner_arrays import learner_arrays, learner_of
 from model.metrics import BinaryFigures, Floats
 from model.online import OnlineLearner
@@ -18,13 +18,13 @@ from model.settings import LearnSettings, ModelSettings
 
 
 class RankingRun:
-    """A fresh learner over a data set, event by event in its order."""
+    """A fresh learner over a data set, event by event in its order; users' features are by user and name."""
 
-    def __init__(self, model: ModelSettings, learn: LearnSettings) -> None:
+    def __init__(self, model: ModelSettings, learn: LearnSettings, user_features: UserFeatures = NOTHING_KNOWN) -> None:
         self.learner = OnlineLearner(model, learn)
         self.logits_EA = np.zeros((0, len(model.actions)), np.float32)
         self.targets = join_targets([])
-        self._histories = Histories()
+        self._histories = Histories(user_features=user_features)
 
     def feed(self, events: Sequence[Interaction]) -> None:
         """Score, then learn, the next events, a micro-batch at a time."""

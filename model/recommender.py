@@ -4,6 +4,7 @@ Shapes: I items, T tokens of one window, E items that are asked about, D width, 
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.action_rates import ActionRates
+from model.batch import encode_sequence
 from model.forward import pad_to_tile
 from model.item_table import unpack_ids
 from model.layout import Integers
@@ -19,7 +21,8 @@ from model.retrieval_head import unit_rows
 from model.sequence import UserSequence
 from model.settings import TILE, ModelSettings
 from model.value_scale import ValueScale
-from model.windows import EncodedSequence, Window, WindowBatch, batch_windows, history_span
+from model.window_batch import WindowBatch, batch_windows
+from model.windows import Window, history
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -135,21 +138,25 @@ class Recommender:
 
     def _window(self, sequence: UserSequence, now_ms: int, target_rows: Integers) -> tuple[WindowBatch, int]:
         """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
-        order = self._network.token_order
-        start, length = history_span(len(sequence.item_ids), self.settings.window, order)
-        rows = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids[start:]]
+        order, count = self._network.token_order, len(sequence.item_ids)
         # What is asked about, or row 0 as an event that nobody reads, follows the history: it brings the time.
         asked = target_rows if len(target_rows) else np.zeros(1, np.int64)
-        index = np.arange(len(rows) + len(asked))
-        encoded = EncodedSequence(
-            rows=np.r_[np.array(rows, np.int64), asked],
-            seconds=np.r_[sequence.ts_ms[start:] // 1_000, np.full(len(asked), now_ms // 1_000)],
-            actions=np.r_[sequence.actions[start:], np.zeros(len(asked), np.int64)],
-            group_starts=np.minimum(index, len(rows)),
-            new=np.zeros(len(index), np.int64),
-            place=np.full(len(index), -1),
+        rows = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids]
+        now = replace(
+            sequence,
+            ts_ms=np.r_[sequence.ts_ms, np.full(len(asked), now_ms)],
+            actions=np.r_[sequence.actions, np.zeros(len(asked), np.int64)],
+            groups=np.r_[sequence.groups, np.full(len(asked), sequence.groups.max(initial=0) + 1)],
+            new=np.zeros(count + len(asked), np.int64),
         )
-        targets = len(rows) + np.arange(len(target_rows))
+        places = np.full(count + len(asked), -1)
+        encoded, at = encode_sequence(now, np.r_[rows, asked].astype(np.int64), places, self.settings.feature_rows)
+        entries, length = history(encoded, int(at[count]), self.settings.window, order)
+        window = Window(
+            encoded.pick(np.r_[entries, at[count:]]),
+            len(entries),
+            length,
+            len(entries) + np.arange(len(target_rows)),
+        )
         room = -(-len(target_rows) // TILE) * TILE
-        window = Window(encoded, 0, len(rows), length, targets)
-        return batch_windows([window], room, order, torch.device("cpu")), order.tokens_per_event * len(rows)
+        return batch_windows([window], room, order, torch.device("cpu")), order.tokens_per_event * len(entries)

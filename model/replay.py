@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from model.item_table import pack_ids, unpack_ids
-from model.windows import EncodedSequence
+from model.layout import Integers
+from model.windows import EncodedSequence, newest_entries
 
-_COLUMNS = ("rows", "seconds", "actions", "group_starts")
+_COLUMNS = ("rows", "seconds", "actions", "features", "group_starts")
 
 
 class ReplayBuffer:
@@ -38,7 +39,9 @@ class ReplayBuffer:
         if slot is None:
             slot = self._claim(user_id)
         if slot is not None:
-            self._sequences[slot] = _newest(sequence, self.num_events)
+            entries = newest_entries(sequence, len(sequence.rows), self.num_events)
+            newest = sequence.pick(entries)
+            self._sequences[slot] = _context(*(getattr(newest, name) for name in _COLUMNS))
 
     def draw(self, num_sequences: int) -> list[EncodedSequence]:
         """Sequences of distinct users, each user as likely as any other."""
@@ -63,7 +66,7 @@ class ReplayBuffer:
         }
         for name in _COLUMNS:
             columns = [getattr(sequence, name) for sequence in self._sequences]
-            state[f"replay.{name}"] = np.concatenate([np.zeros(0, np.int64), *columns])
+            state[f"replay.{name}"] = np.concatenate([getattr(_NOTHING, name), *columns])
         return state
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -83,7 +86,7 @@ class ReplayBuffer:
         if len(self._slots) < self.num_users:
             slot = len(self._sequences)
             heapq.heappush(self._largest, entry)
-            self._sequences.append(_context(*[np.zeros(0, np.int64)] * 4))
+            self._sequences.append(_NOTHING)
         else:
             _, left_out = heapq.heappushpop(self._largest, entry)
             if left_out == user_id:
@@ -97,16 +100,19 @@ class ReplayBuffer:
         return int.from_bytes(blake2b(data, key=self._key, digest_size=8).digest(), "little")
 
 
-def _newest(sequence: EncodedSequence, num_events: int) -> EncodedSequence:
-    start = max(0, len(sequence.rows) - num_events)
-    starts = np.maximum(sequence.group_starts[start:] - start, 0)
-    return _context(
-        sequence.rows[start:].copy(), sequence.seconds[start:].copy(), sequence.actions[start:].copy(), starts
-    )
-
-
-def _context(rows: np.ndarray, seconds: np.ndarray, actions: np.ndarray, group_starts: np.ndarray) -> EncodedSequence:
+def _context(
+    rows: Integers, seconds: Integers, actions: Integers, features: Integers, group_starts: Integers
+) -> EncodedSequence:
     nothing = np.zeros_like(rows)
     return EncodedSequence(
-        rows=rows, seconds=seconds, actions=actions, group_starts=group_starts, new=nothing, place=nothing - 1
+        rows=rows,
+        seconds=seconds,
+        actions=actions,
+        features=features,
+        group_starts=group_starts,
+        new=nothing,
+        place=nothing - 1,
     )
+
+
+_NOTHING = _context(*(np.zeros(shape, np.int64) for shape in (0, 0, 0, (0, 2), 0)))

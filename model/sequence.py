@@ -1,9 +1,12 @@
 """The model's input: one user's sequence, oldest event first, and which of its events are new."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from model.user_features import UserFeature
 
 NEW_EXPOSURE = 1
 """Bit in `UserSequence.new`: learn the ranking labels of this exposure."""
@@ -30,5 +33,7 @@ class UserSequence:
     """Bits NEW_*; 0 is context."""
     order: npt.NDArray[np.int64]
     """Place of each new event in the stream's order; ignored where `new` is 0."""
+    features: Sequence[UserFeature] = ()
+    """How what is known of the user changed, oldest first."""
     exposure_rate: float = 1.0
     """Share of the exposures without an action that are in the sequence; the others were left out by chance."""

@@ -48,6 +48,8 @@ class ModelSettings:
     """Whether the ranking head predicts the value that comes with an action (seconds of play, stars), too."""
     action_rates: bool = True
     """Whether the ranking head is given how often item and user were acted on so far."""
+    feature_rows: int = 1_024
+    """Rows that names and values of user features share by hash; 0: the model is told of none."""
     initial_capacity: int = 1_024
     """Rows that the item table has room for at first; it doubles when it is full."""
 
@@ -69,6 +71,7 @@ class ModelSettings:
         _require(self.exact_softmax_rows >= 0, "exact_softmax_rows", ">= 0", self.exact_softmax_rows)
         _require(self.num_negatives >= 1, "num_negatives", ">= 1", self.num_negatives)
         _require(self.ranking_experts >= 1, "ranking_experts", ">= 1", self.ranking_experts)
+        _require(self.feature_rows >= 0, "feature_rows", ">= 0", self.feature_rows)
         _require(self.initial_capacity >= 1, "initial_capacity", ">= 1", self.initial_capacity)
 
     @property

@@ -1,7 +1,5 @@
 """Windows whose context is shortened by chance before they are learned from; what is scored sees all of it."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from model.stochastic_length import StochasticLength
@@ -10,14 +8,13 @@ from model.windows import Window, padded
 
 
 def shortened(window: Window, lengths: StochasticLength, draws: np.random.Generator, order: TokenOrder) -> Window:
-    """A window of the same targets, of whose events before the first target only some stay."""
+    """A window of the same targets, of whose events before the first target only some stay; so does what is known."""
     sequence, first = window.sequence, int(window.targets[0])
-    context = lengths.choose(sequence.seconds[window.start : first], draws)
-    if len(context) == first - window.start:
+    events = np.flatnonzero(~sequence.is_feature[:first])
+    chosen = lengths.choose(sequence.seconds[events], draws)
+    if len(chosen) == len(events):
         return window
-    kept = np.r_[window.start + context, np.arange(first, window.end)]
-    columns = {name: getattr(sequence, name)[kept] for name in ("rows", "seconds", "actions", "new", "place")}
-    starts = np.searchsorted(kept, sequence.group_starts[kept])
-    targets = np.searchsorted(kept, window.targets)
+    told = np.flatnonzero(sequence.is_feature[:first])
+    kept = np.r_[np.sort(np.r_[told, events[chosen]]), first : window.end]
     length = padded(1 + order.tokens_per_event * len(kept))
-    return Window(replace(sequence, **columns, group_starts=starts), 0, len(kept), length, targets)
+    return Window(sequence.pick(kept), len(kept), length, np.searchsorted(kept, window.targets))

@@ -8,6 +8,7 @@ interleaved  BOS  a  a' b  b' c  c'   one token for the item, one for the action
 
 `interleaved` is the published one (Zhai et al. 2024, section 2.2). Within a group all items come before all actions, so
 that no item sees an action of its own group. In both, retrieval is read from the last token before an event's group.
+What is known of the user stands among the events: its name as their items do, its value as their actions.
 """
 
 from dataclasses import dataclass

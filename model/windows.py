@@ -1,22 +1,20 @@
 """Windows: how a sequence with new events is cut, so that each is scored and learned once, with its context.
 
-One window holds BOS and as many events as `window` tokens have room for (`TokenOrder`), and, where the layout has
+One window holds BOS and as many events as `window` tokens have room for (`TokenOrder`), what was told of the user
+among them, and, where the layout has
 target tokens, one for each new event that it covers. Where a window begins and how long it is padded follows from what
 lies *before* its first new event, never from what comes after: a prediction is the same whatever else is in the batch.
-
-Shapes: T tokens of all windows, E targets.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
-from model.layout import Integers, Layout, sequence_layout
+from model.layout import Integers
 from model.settings import TILE
 from model.token_order import TokenOrder
+from model.user_features import newest_of_each
 
 _ROOM = TILE // 2
 """Least number of events that a window has room for after its context."""
@@ -24,56 +22,54 @@ _ROOM = TILE // 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedSequence:
-    """A sequence in numbers: rows of the item table instead of ids."""
+    """A sequence in numbers: its events, and between them, by time, what was told of the user."""
 
     rows: Integers
+    """Row of each event's item; 0 for a feature."""
     seconds: Integers
     actions: Integers
+    """Action masks; 0 for a feature."""
+    features: Integers
+    """Hashed rows of a feature's name and of its value, [n, 2]; -1 for an event."""
     group_starts: Integers
-    """Index of the first event of each event's group."""
+    """Index of the first entry of each one's group; a feature is one of its own."""
     new: Integers
     """Bits NEW_*; 0 is context."""
     place: Integers
     """Place of each new event in the batch's order; -1 for the others."""
 
+    @property
+    def is_feature(self) -> npt.NDArray[np.bool_]:
+        """Which entries are no events."""
+        told: npt.NDArray[np.bool_] = self.features[:, 0] >= 0
+        return told
+
+    def pick(self, entries: Integers) -> "EncodedSequence":
+        """Some of the entries, in their order."""
+        return EncodedSequence(
+            rows=self.rows[entries],
+            seconds=self.seconds[entries],
+            actions=self.actions[entries],
+            features=self.features[entries],
+            group_starts=np.searchsorted(entries, self.group_starts[entries]),
+            new=self.new[entries],
+            place=self.place[entries],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Events [start, end) of a sequence are its tokens; `targets` are the indexes of the new events it covers."""
+    """The first `end` entries of a sequence are its history; `targets` are the indexes of the new events it covers."""
 
     sequence: EncodedSequence
-    start: int
     end: int
     length: int
     """Padded number of history tokens, BOS among them."""
     targets: Integers
 
-    def group_starts(self) -> Integers:
-        """Of its events, where their groups begin in it."""
-        return np.maximum(self.sequence.group_starts[self.start : self.end] - self.start, 0)
-
     def reads(self, events: Integers, order: TokenOrder) -> Integers:
         """The last history token before each event's group; 0, the BOS token, where there is none."""
-        return order.tokens_per_event * np.maximum(self.sequence.group_starts[events] - self.start, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class WindowBatch:
-    """Windows one after the other as tensors, each with its history tokens, then its target tokens."""
-
-    rows_T: Tensor
-    """Row of each token's item, 0 where it has none."""
-    has_item_T1: Tensor
-    """1.0 where the token has an item."""
-    actions_T: Tensor
-    """Action masks of the tokens that have one; -1 for the others."""
-    reads_E: Tensor
-    """For each target of all windows in turn: the last token before its group."""
-    targets_E: Tensor
-    """The token that has the target's item, and not its actions."""
-    windows_E: Tensor
-    """The window that the target is in."""
-    layout: Layout
+        return order.tokens_per_event * self.sequence.group_starts[events]
 
 
 def group_starts(groups: Integers) -> Integers:
@@ -91,32 +87,39 @@ def group_starts(groups: Integers) -> Integers:
 def cut_windows(sequence: EncodedSequence, window: int, order: TokenOrder) -> list[Window]:
     """The windows that cover every new event of a sequence exactly once, oldest first.
 
-    A window has room for at least 16 events from the first new one on, covers at most 32 new ones, and begins as far
-    before as the tokens that are left allow.
+    A window has room for at least 16 entries from the first new one on, covers at most 32 new ones, and holds as much
+    of what is before as the tokens that are left allow (`newest_entries`).
     """
     new = np.flatnonzero(sequence.new)
     windows = []
     while len(new):
         first = int(new[0])
-        start, length = history_span(first, window, order)
-        end = min(len(sequence.rows), start + most_events(length, order))
+        before, length = history(sequence, first, window, order)
+        end = min(len(sequence.rows), first + most_events(length, order) - len(before))
         targets = new[:TILE][new[:TILE] < end]
-        end = int(targets[-1]) + 1
-        windows.append(Window(sequence, start, end, length, targets))
+        entries = np.r_[before, first : targets[-1] + 1]
+        windows.append(Window(sequence.pick(entries), len(entries), length, targets - first + len(before)))
         new = new[len(targets) :]
     return windows
 
 
-def history_span(num_events: int, window: int, order: TokenOrder) -> tuple[int, int]:
-    """Start and padded length of the window for the events that follow the first `num_events`.
+def history(sequence: EncodedSequence, until: int, window: int, order: TokenOrder) -> tuple[Integers, int]:
+    """Of the window for events that follow the first `until` entries: those that it sees, and its padded length."""
+    entries = newest_entries(sequence, until, most_events(window, order) - _ROOM)
+    return entries, padded(1 + order.tokens_per_event * (len(entries) + _ROOM))
 
-    >>> from model.token_order import SummedTokens
-    >>> order = SummedTokens()
-    >>> history_span(0, 128, order), history_span(20, 128, order), history_span(500, 128, order)
-    ((0, 32), (0, 64), (389, 128))
+
+def newest_entries(sequence: EncodedSequence, until: int, most: int) -> Integers:
+    """Indexes of the newest of the first `until` entries, at most so many.
+
+    Up to a quarter of them are features that were told of before the others and still hold.
     """
-    context = min(num_events, most_events(window, order) - _ROOM)
-    return num_events - context, padded(1 + order.tokens_per_event * (context + _ROOM))
+    if until <= most:
+        return np.arange(until)
+    names = sequence.features[:until, 0]
+    room = len(newest_of_each(names, most // 4))
+    start = until - most + room
+    return np.concatenate([newest_of_each(names[:start], room), np.arange(start, until)])
 
 
 def most_events(num_tokens: int, order: TokenOrder) -> int:
@@ -127,46 +130,3 @@ def most_events(num_tokens: int, order: TokenOrder) -> int:
 def padded(num_tokens: int) -> int:
     """The next multiple of the tile."""
     return -(-num_tokens // TILE) * TILE
-
-
-def batch_windows(windows: Sequence[Window], num_targets: int, order: TokenOrder, device: torch.device) -> WindowBatch:
-    """Windows as one batch with room for `num_targets` target tokens in each; without, items stand in the history.
-
-    A target token stands one token after the last one that it sees. An action is asked at the time of the event that
-    follows it, if there is one; an item at its own.
-    """
-    offsets = np.cumsum([0, *(window.length + num_targets for window in windows)])
-    rows, has_item = np.zeros(offsets[-1], np.int64), np.zeros((offsets[-1], 1), np.float32)
-    times, queries, actions = rows.copy(), rows.copy(), np.full(offsets[-1], -1)
-    ends, reads, targets = np.ones((len(windows), num_targets), np.int64), [], []
-    for window, bos, ends_T in zip(windows, offsets.tolist(), ends, strict=False):
-        sequence, starts = window.sequence, window.group_starts()
-        tokens = order.tokens(starts)
-        events, history = window.start + tokens.events, slice(bos + 1, bos + 1 + len(tokens.events))
-        following = np.minimum(events + 1, len(sequence.rows) - 1)
-        rows[history], has_item[history, 0] = sequence.rows[events] * tokens.has_item, tokens.has_item
-        actions[history] = np.where(tokens.has_action, sequence.actions[events], -1)
-        times[history] = sequence.seconds[events]
-        queries[history] = sequence.seconds[np.where(tokens.has_action, following, events)]
-        times[bos] = queries[bos] = sequence.seconds[window.start]
-        read = window.reads(window.targets, order)
-        if num_targets:
-            target = bos + window.length + np.arange(len(window.targets))
-            rows[target], has_item[target] = sequence.rows[window.targets], 1
-            times[target] = queries[target] = sequence.seconds[window.targets]
-            ends_T[: len(target)] = read + 1
-        else:
-            target = bos + order.item_tokens(starts, window.targets - window.start)
-        reads.append(bos + read)
-        targets.append(target)
-    owners = np.repeat(np.arange(len(windows)), [len(window.targets) for window in windows])
-    room = np.full(len(windows), num_targets)
-    return WindowBatch(
-        torch.from_numpy(rows).to(device),
-        torch.from_numpy(has_item).to(device),
-        torch.from_numpy(actions).to(device),
-        torch.from_numpy(np.concatenate(reads)).to(device),
-        torch.from_numpy(np.concatenate(targets)).to(device),
-        torch.from_numpy(owners).to(device),
-        sequence_layout(offsets, times, queries, num_targets=room, target_ends=ends.ravel()),
-    )

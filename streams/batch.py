@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model.sequence import UserSequence
-from streams.samples import Sample
+from model.user_features import UserFeature
+from streams.samples import Sample, Segment
 
 
 @dataclass(slots=True)
@@ -41,8 +42,14 @@ class _Row:
             groups=np.array(sample.groups, dtype=np.int64),
             new=np.array([self.new.get(key, 0) for key in keys], dtype=np.int64),
             order=np.array([self.order.get(key, 0) for key in keys], dtype=np.int64),
+            features=user_features(sample.features),
             exposure_rate=sample.exposure_rate,
         )
+
+
+def user_features(segments: Sequence[Segment]) -> list[UserFeature]:
+    """How a user's features changed, as the model takes it."""
+    return [UserFeature(each.ts_ms, each.place, each.name, each.value) for each in segments]
 
 
 def newest_values(sample: Sample) -> npt.NDArray[np.float32]:

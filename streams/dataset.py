@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from storage.changes import Feature
 from storage.errors import SetupError
 from streams.items import Item
 
@@ -25,6 +26,8 @@ class Dataset:
     """Value of the action; NaN where there is none."""
     action_names: tuple[str, ...]
     items: Mapping[str, Item] = field(default_factory=dict)
+    user_features: Mapping[str, Mapping[str, Feature]] = field(default_factory=dict)
+    """What is known of users, by name."""
 
     def __len__(self) -> int:
         return len(self.user_ids)

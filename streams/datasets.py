@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.changes import Feature
 from storage.errors import SetupError
 from streams.dataset import Dataset
 from streams.items import Item
@@ -24,6 +25,14 @@ OPTIONAL = ("action", "value")
 """Columns that a file of interactions may have."""
 MAX_ACTIONS = 62
 """Most kinds of action in a file: they are bits of one integer."""
+_FEATURES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_null,
+)
 NAMED: dict[str, Callable[[Path], Dataset]] = {"ml-1m": movielens_1m, "kuairand-pure": kuairand}
 """Sets that are read from a folder of their name under the setting `data`."""
 
@@ -84,6 +93,24 @@ def read_interactions(path: Path, columns: Mapping[str, str], items: Path | None
         action_names=actions,
         items=read_items(items) if items else {},
     )
+
+
+def read_users(path: Path) -> dict[str, dict[str, Feature]]:
+    """Read what is known of users from a Parquet or CSV file with `user_id` and a column for each feature.
+
+    Where a cell is empty, the user has no such feature. Raises `SetupError` for columns that hold anything but text,
+    numbers and truth values.
+    """
+    table = read_table(path, ("user_id",))
+    unfit = [f"{each.name} ({each.type})" for each in table.schema if not any(fits(each.type) for fits in _FEATURES)]
+    if unfit:
+        raise SetupError(f"{path}: features must be text, numbers or truth values, got {', '.join(unfit)}")
+    ids = as_strings(pick_columns(table, path, {"user_id": "user_id"}, ("user_id",))["user_id"], path, "user_id")
+    rows = table.drop_columns(["user_id"]).to_pylist()
+    return {
+        user_id: {name: value for name, value in row.items() if value is not None}
+        for user_id, row in zip(ids, rows, strict=True)
+    }
 
 
 def read_items(path: Path) -> dict[str, Item]:

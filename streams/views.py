@@ -5,6 +5,7 @@ from typing import Any
 import faust
 from faust import web
 from faust.types import TP
+from msgspec.structs import astuple
 
 from storage.errors import StateError
 from storage.keys import MAX_POSITION
@@ -15,6 +16,7 @@ from streams.ownership import FORWARDED, NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 from streams.partitions import Partitions
 from streams.readiness import Readiness
+from streams.samples import segments_of
 from streams.worker_metrics import WorkerMetrics
 
 MAX_LAST = 100_000
@@ -27,10 +29,11 @@ def sequence_columns(
 ) -> dict[str, Any]:
     """A user's newest events as columns, as of position `until` or now, with how far the store is.
 
-    `values` holds the newest value of each event, `valued` all of them as [index of the event, action, value].
+    `values` holds the newest value of each event, `valued` all of them as [index of the event, action, value];
+    `features` the user's as they are, `feature_segments` how they changed, as [ts_ms, place, name, value].
     Raises `StateError` for an `until` before what is kept.
     """
-    events = store.read(user_id, last=last, until=until)
+    events, told = store.read(user_id, last=last, until=until), store.updates(user_id, until=until)
     columns = (events.value_places.tolist(), events.value_actions.tolist(), events.values.tolist())
     valued = list(zip(*columns, strict=True))
     newest = {place: value for place, _, value in valued}
@@ -47,7 +50,8 @@ def sequence_columns(
         "valued": valued,
         "groups": events.groups.tolist(),
         "indexes": events.indexes.tolist(),
-        "features": store.features(user_id),
+        "features": {update.name: update.value for update in told},
+        "feature_segments": [astuple(segment) for segment in segments_of(told, events.ts_ms.tolist())],
     }
 
 

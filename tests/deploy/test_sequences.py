@@ -48,6 +48,7 @@ def test_the_columns_become_the_models_input() -> None:
         assert math.isnan(sequence.values[0])
         assert sequence.values[1] == 4.5
         assert sequence.new.tolist() == sequence.order.tolist() == [0, 0]
+        assert sequence.features == [(5, 0, "age", 30)]
         await client.aclose()
 
     asyncio.run(read())

@@ -17,6 +17,7 @@ from deploy.sequences import SequenceClient
 from deploy.server import create_app
 from deploy.serving import Serving
 from model.sequence import UserSequence
+from model.user_features import UserFeature
 from storage.manifest import SampleMark
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
@@ -29,7 +30,8 @@ from tests.deploy.workers import URLS, Workers
 EVENT_MS = 50_000
 QUERY_MS = EVENT_MS + 2_500
 """The stream's present: its versions learned up to EVENT_MS and are 2.5 s old."""
-EMPTY: dict[str, list[Any]] = {name: [] for name in ("item_ids", "ts_ms", "actions", "values", "groups")}
+COLUMNS = ("item_ids", "ts_ms", "actions", "values", "groups", "feature_segments")
+EMPTY: dict[str, list[Any]] = {name: [] for name in COLUMNS}
 
 
 class House:
@@ -92,6 +94,7 @@ def sequence_of(user_id: str, num_events: int = 2) -> UserSequence:
         user_id=user_id,
         item_ids=list(ITEM_IDS[:num_events]),
         values=np.array([np.nan, 4.5], np.float32)[:num_events],
+        features=[UserFeature(5, 0, "age", 30)] if num_events else [],
         **integers,
     )
 

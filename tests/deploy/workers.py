@@ -59,5 +59,6 @@ def columns(user_id: str, **changes: Any) -> dict[str, Any]:
         "values": [None, 4.5],
         "groups": [5, 6],
         "features": {"age": 30},
+        "feature_segments": [[5, 0, "age", 30]],
         "action_names": ["like", "dislike"],
     } | changes

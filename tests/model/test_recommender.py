@@ -10,6 +10,7 @@ from model.online import OnlineLearner
 from model.recommender import Recommender, best_first
 from model.sequence import UserSequence
 from model.settings import ModelSettings
+from model.user_features import UserFeature
 from tests.model.synthetic import SMALL, feed, learner_factory, markov_stream
 
 STREAM = markov_stream(640)
@@ -33,6 +34,19 @@ def learner() -> OnlineLearner:
 @pytest.fixture
 def recommender(learner: OnlineLearner) -> Recommender:
     return Recommender.from_state(SMALL, learner.state()[0])
+
+
+FEATURES = (
+    UserFeature(-1, 0, "plan", "paid"),
+    UserFeature(0, 0, "age", 30),
+    UserFeature(12_500, 13, "age", 31),
+    UserFeature(39_500, 40, "plan", "free"),
+)
+"""The last three of them lie between the first events, or behind them, as there are few or many."""
+
+
+def known_after(count: int) -> tuple[UserFeature, ...]:
+    return tuple(feature for feature in FEATURES if feature.place <= count)
 
 
 def sequence_of(item_ids: list[str], actions: list[int] | None = None) -> UserSequence:
@@ -75,19 +89,24 @@ def test_a_user_without_history_and_items_without_a_row_are_answered(recommender
     assert recommender.recommend(sequence_of(["never seen"]), now_ms=10_000, k=1)
 
 
+@pytest.mark.parametrize("with_features", [False, True], ids=["events", "features"])
 @pytest.mark.parametrize("settings", [SMALL, INTERLEAVED], ids=["targets", "interleaved"])
-def test_what_is_served_equals_what_the_learner_scores_for_the_same_event(settings: ModelSettings) -> None:
+def test_what_is_served_equals_what_the_learner_scores_for_the_same_event(
+    settings: ModelSettings, *, with_features: bool
+) -> None:
     """Serving and training would see different windows, times or targets."""
     learner = learned(settings)
     recommender = Recommender.from_state(settings, learner.state()[0])
     for count in (0, 5, 14, 15, 40, 90):
         history = [f"i{number % 7}" for number in range(count)]
-        whole = sequence_of([*history, "i50"])
+        known = known_after(count) if with_features else ()
+        whole = dataclasses.replace(sequence_of([*history, "i50"]), features=known)
         whole.new[-1] = 3
         twin = OnlineLearner.restore(settings, learner.learn_settings, *learner.state())
         twin.frozen = True
         rank = twin.step([dataclasses.replace(whole, user_id=f"new{count}")]).targets.ranks[0]
-        served = recommender.recommend(sequence_of(history), now_ms=count * 1_000, k=1_000)
+        sequence = dataclasses.replace(sequence_of(history), features=known)
+        served = recommender.recommend(sequence, now_ms=count * 1_000, k=1_000)
         assert [item_id for item_id, _ in served].index("i50") + 1 == rank
 
 
@@ -99,10 +118,11 @@ def test_served_probabilities_equal_what_the_learner_would_count(settings: Model
     twin = OnlineLearner.restore(settings, learner.learn_settings, *learner.state())
     twin.frozen = True
     history = ["i1", "i2", "i3"]
-    whole = sequence_of([*history, "i50"])
+    whole = dataclasses.replace(sequence_of([*history, "i50"]), features=known_after(3))
     whole.new[-1] = 3
     (logits_A,) = twin.step([dataclasses.replace(whole, user_id="somebody")]).action_logits_EA
-    (served,) = recommender.rank(sequence_of(history), now_ms=3_000, item_ids=["i50"])
+    sequence = dataclasses.replace(sequence_of(history), features=known_after(3))
+    (served,) = recommender.rank(sequence, now_ms=3_000, item_ids=["i50"])
     assert list(served.values()) == pytest.approx(torch.sigmoid(torch.from_numpy(logits_A)).tolist(), abs=1e-6)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 
 from model.replay import ReplayBuffer
+from model.user_features import NO_FEATURE
 from model.windows import EncodedSequence
 
 
@@ -10,6 +11,7 @@ def sequence_of(row: int, count: int = 3) -> EncodedSequence:
         rows=column,
         seconds=np.arange(count),
         actions=np.ones(count, np.int64),
+        features=np.full((count, 2), NO_FEATURE),
         group_starts=np.arange(count),
         new=np.ones(count, np.int64),
         place=np.arange(count),

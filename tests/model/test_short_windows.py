@@ -11,6 +11,7 @@ from model.online import OnlineLearner
 from model.short_windows import shortened
 from model.stochastic_length import StochasticLength
 from model.token_order import SummedTokens
+from model.user_features import NO_FEATURE
 from model.windows import EncodedSequence, Window, cut_windows, group_starts
 from tests.model.synthetic import LEARN, SMALL, learner_factory, markov_stream
 
@@ -25,6 +26,7 @@ def window_of(context: int, new: int) -> Window:
         rows=np.arange(count),
         seconds=np.arange(count) * 60,
         actions=np.ones(count, np.int64),
+        features=np.full((count, 2), NO_FEATURE),
         group_starts=group_starts(np.arange(count) // 2),
         new=np.r_[np.zeros(context, np.int64), np.full(new, 3)],
         place=np.r_[np.full(context, -1), np.arange(new)],

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from model.token_order import TOKEN_ORDERS, InterleavedTokens, SummedTokens, TokenOrder
-from model.windows import EncodedSequence, batch_windows, cut_windows, group_starts
+from model.user_features import NO_FEATURE
+from model.window_batch import batch_windows
+from model.windows import EncodedSequence, cut_windows, group_starts
 
 SUMMED, INTERLEAVED = SummedTokens(), InterleavedTokens()
 
@@ -16,6 +18,7 @@ def encoded(new: np.ndarray, groups: np.ndarray | None = None) -> EncodedSequenc
         rows=np.arange(count),
         seconds=np.arange(count) * 60,
         actions=np.ones(count, np.int64),
+        features=np.full((count, 2), NO_FEATURE),
         group_starts=group_starts(np.arange(count) if groups is None else groups),
         new=new,
         place=place,
@@ -31,13 +34,13 @@ def test_every_new_event_is_a_target_of_exactly_one_window_with_its_context(
     sequence = encoded(np.r_[np.zeros(context, np.int64), np.full(burst, 3)])
     windows = cut_windows(sequence, 128, order)
     most_context = 127 // order.tokens_per_event - 16
-    covered = np.concatenate([window.targets for window in windows])
+    covered = np.concatenate([window.sequence.rows[window.targets] for window in windows])
     assert covered.tolist() == list(range(context, context + burst))
     for window in windows:
-        assert order.tokens_per_event * (window.end - window.start) <= window.length - 1 <= 127
+        assert order.tokens_per_event * window.end <= window.length - 1 <= 127
         assert len(window.targets) <= 32
         for target in window.targets:
-            assert min(target, most_context) <= target - window.start
+            assert min(window.sequence.rows[target], most_context) <= target
 
 
 @pytest.mark.parametrize("order", TOKEN_ORDERS.values(), ids=TOKEN_ORDERS)
@@ -46,10 +49,17 @@ def test_an_event_has_the_same_window_start_and_length_whatever_comes_after_it(o
     rng = np.random.default_rng(0)
     for _ in range(50):
         new = np.where(rng.random(400) < rng.choice([0.1, 0.5, 0.95]), 3, 0)
-        whole = {t: (w.start, w.length) for w in cut_windows(encoded(new), 128, order) for t in w.targets.tolist()}
-        cut = int(rng.integers(1, 400))
-        part = {t: (w.start, w.length) for w in cut_windows(encoded(new[:cut]), 128, order) for t in w.targets.tolist()}
-        assert part == {target: place for target, place in whole.items() if target < cut}
+        whole, cut = spans(new, order), int(rng.integers(1, 400))
+        assert spans(new[:cut], order) == {target: span for target, span in whole.items() if target < cut}
+
+
+def spans(new: np.ndarray, order: TokenOrder) -> dict[int, tuple[int, int]]:
+    """Where the window of each target begins, and how long it is."""
+    found: dict[int, tuple[int, int]] = {}
+    for window in cut_windows(encoded(new), 128, order):
+        rows = window.sequence.rows.tolist()
+        found |= {rows[target]: (rows[0], window.length) for target in window.targets.tolist()}
+    return found
 
 
 def test_a_target_reads_and_sees_only_tokens_before_its_group() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
 from streams.batch import MicroBatch
-from streams.samples import Sample
+from streams.samples import Sample, Segment
 from tests.streams.made_samples import sample_factory
 
 SHOWN_AND_ACTED = NEW_EXPOSURE | NEW_ACTION
@@ -46,6 +46,13 @@ def test_a_row_says_at_which_rate_exposures_were_left_out() -> None:
     batch = MicroBatch(0)
     batch.add(sample_factory(exposure_rate=0.25))
     assert batch.sequences()[0].exposure_rate == 0.25
+
+
+def test_a_row_holds_what_is_known_of_the_user() -> None:
+    """The model would be told of nothing but events."""
+    batch = MicroBatch(0)
+    batch.add(second(features=[Segment(500, 0, "age", 30), Segment(1_500, 1, "age", 31)]))
+    assert batch.sequences()[0].features == [(500, 0, "age", 30), (1_500, 1, "age", 31)]
 
 
 def test_samples_of_two_logs_do_not_join() -> None:

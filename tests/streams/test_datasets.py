@@ -11,7 +11,7 @@ import pytest
 from deploy.settings import environment
 from storage.errors import SetupError
 from streams.dataset import Dataset
-from streams.datasets import NAMED, load_dataset, read_interactions, read_items
+from streams.datasets import NAMED, load_dataset, read_interactions, read_items, read_users
 from streams.items import Item
 from streams.tables import split_categories
 
@@ -256,3 +256,20 @@ def test_the_head_of_a_set_cuts_every_column() -> None:
     assert len(rows.head(99)) == 3
     with pytest.raises(ValueError, match="limit must be >= 1, got 0"):
         rows.head(0)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_users_are_read_with_what_is_known_of_each(tmp_path: Path, kind: str) -> None:
+    """An empty cell would be a value like any other, and the number 1.0 another one than 1."""
+    if kind == "csv":
+        path = write_csv(tmp_path, "user_id,age,plan\n007,30,paid\nu2,,free\n")
+    else:
+        path = write_parquet(tmp_path, {"user_id": ["007", "u2"], "age": [30, None], "plan": ["paid", "free"]})
+    assert read_users(path) == {"007": {"age": 30, "plan": "paid"}, "u2": {"plan": "free"}}
+
+
+def test_users_with_columns_that_are_no_features_are_refused(tmp_path: Path) -> None:
+    """A list would fail deep inside a run that has taken an hour."""
+    path = write_parquet(tmp_path, {"user_id": ["u"], "tags": [["a", "b"]]})
+    with pytest.raises(SetupError, match=r"must be text, numbers or truth values, got tags \(list"):
+        read_users(path)

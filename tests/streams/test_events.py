@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.broken import broken_records
@@ -221,12 +221,17 @@ _BASE = {"event_id": st.none() | _IDS, "user_id": _IDS, "ts_ms": st.integers(-5,
     | st.builds(Impression, **_BASE, items=st.lists(_IDS, max_size=5), request_id=st.none() | _IDS, context=_FEATURES)
     | st.builds(UserUpdate, **_BASE, features=_FEATURES)
 )
+@example(event=Action(user_id="u", ts_ms=0, item_id="i", action="like", value=2**53 + 1))
 def test_what_a_producer_accepts_a_worker_accepts(event: Action | Impression | UserUpdate) -> None:
     """A producer is told of its fault by nobody, and the event ends as a dead letter."""
     try:
         check_event(event)
     except InvalidEventError:
         return
+    told = event
+    if isinstance(event, Action) and event.value is not None:
+        # A value is a float for whoever reads it, and those above 2^53 have gaps.
+        told = msgspec.structs.replace(event, value=float(event.value))
     for encoding in ("json", "msgpack"):
         value = encode_event(event, encoding)
-        assert decode_event(event.user_id.encode(), value, 2**48, ACTIONS) == event
+        assert decode_event(event.user_id.encode(), value, 2**48, ACTIONS) == told

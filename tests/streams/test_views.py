@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from storage.changes import Acted, Change, Exposed
+from storage.changes import Acted, Change, Exposed, Updated
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.views import Views
@@ -48,6 +48,16 @@ def test_values_come_newest_by_event_and_one_by_one(views: Views) -> None:
     )
     assert answer["values"] == [None, 4.5]
     assert answer["valued"] == [(1, 0, 2.0), (1, 1, 4.5)]
+
+
+def test_features_come_as_they_are_and_as_they_changed(views: Views, store: SequenceStore) -> None:
+    """Serving would know a feature, but not when it changed: another sequence than the learner's."""
+    for offset, (ts_ms, age) in enumerate([(5, 30), (12, 31), (13, 31)], 3):
+        store.apply(offset, offset, [Updated(offset, "ada", ts_ms, {"age": age})])
+    _, answer = views.sequence("ada")
+    assert answer["features"] == {"age": 31}
+    assert answer["feature_segments"] == [(5, 0, "age", 30), (12, 2, "age", 31)]
+    assert views.sequence("ada", None, "3")[1]["features"] == {"age": 30}
 
 
 def test_a_sequence_can_be_asked_for_as_of_a_position(views: Views) -> None:
