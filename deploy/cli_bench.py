@@ -142,6 +142,20 @@ def candidates(
 
 
 @bench_app.command
+def retrieval(
+    *,
+    json: JsonFile = None,
+    items: Annotated[int, Parameter(help="Size of the made catalogue.")] = 1_000_000,
+    dim: Annotated[int, Parameter(help="Features of each item.")] = 64,
+) -> int:
+    """Look for the best of many items among all, and among clusters (which needs faiss): time and recall."""
+    from deploy.bench.retrieval import run_retrieval_bench
+
+    write_json(json, run_retrieval_bench(items, dim, say))
+    return 0
+
+
+@bench_app.command
 def utilization(
     *,
     json: JsonFile = None,

@@ -44,7 +44,7 @@ class Follower:
 
     1. read the pointer and the manifest that it names;
     2. read and verify the weights;
-    3. build the recommender;
+    3. build the recommender, with an index where the catalogue has more than `exact_items`;
     4. tell `freshness` which records are known for the first time, those of versions passed over among them;
     5. swap.
 
@@ -57,10 +57,12 @@ class Follower:
         freshness: Freshness,
         *,
         poll_seconds: float,
+        exact_items: int | None = None,
     ) -> None:
         self.store = store
         self.freshness = freshness
         self.poll_seconds = poll_seconds
+        self.exact_items = exact_items
         self.replica: Replica | None = None
         self.problem: str | None = None
         """Why the newest version is not the one that answers."""
@@ -117,7 +119,10 @@ class Follower:
         manifest = self.store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
         # Steps 2 and 3.
         settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
-        recommender = Recommender.from_state(settings, self.store.load(manifest, "model"))
+        arrays = self.store.load(manifest, "model")
+        recommender = Recommender.from_state(settings, arrays, exact_items=self.exact_items)
+        if self.exact_items is not None and recommender.num_items > self.exact_items:
+            _log.info("%s/v%d: %s", manifest.run_id, manifest.version, recommender.index.report)
         serial = self.num_loaded + 1
         # Step 4.
         same_run = self.replica is not None and self.replica.manifest.run_id == manifest.run_id

@@ -22,6 +22,8 @@ class ServeSettings:
     """How long a request looks for the worker that owns its user before it is answered 503."""
     poll_seconds: float = 0.5
     """Pause between two looks at the snapshot store's pointer."""
+    exact_items: int = 200_000
+    """Up to so many items the best are looked for among all; beyond, among the clusters nearest to the user."""
     num_threads: int = 1
     """Threads that the model computes an answer with."""
 
@@ -41,5 +43,7 @@ class ServeSettings:
         for name in ("sequence_timeout_seconds", "poll_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.exact_items < 0:
+            raise ValueError(f"exact_items must be >= 0, got {self.exact_items}")
         if self.num_threads < 1:
             raise ValueError(f"num_threads must be >= 1, got {self.num_threads}")

@@ -3,17 +3,17 @@
 Shapes: I items, T tokens of one window, E items that are asked about, D width, K what the ranking head gives.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from model.action_rates import ActionRates
 from model.batch import encode_sequence
 from model.forward import pad_to_tile
+from model.item_index import item_index
 from model.item_table import unpack_ids
 from model.layout import Integers
 from model.network import Network, load_dense
@@ -24,32 +24,13 @@ from model.value_scale import ValueScale
 from model.window_batch import WindowBatch, batch_windows
 from model.windows import Window, history
 
-Floats32 = npt.NDArray[np.float32]
-
-
-def best_first(scores_I: Floats32, count: int) -> Iterator[int]:
-    """Places of scores from the greatest on, equal ones in their order, NaN last.
-
-    The first `count` cost no sort of all.
-
-    >>> list(best_first(np.array([1.0, 3.0, 2.0, 3.0], np.float32), 1))
-    [1, 3, 2, 0]
-    """
-    scores_I = np.nan_to_num(scores_I, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    start, num = 0, min(count, len(scores_I))
-    while start < len(scores_I):
-        # All that equal the least of them come along, so that where it is cut does not tell.
-        least = np.partition(scores_I, len(scores_I) - num)[len(scores_I) - num]
-        places = np.flatnonzero(scores_I >= least)
-        ordered = places[np.argsort(-scores_I[places], kind="stable")]
-        yield from ordered[start:].tolist()
-        start, num = len(ordered), min(8 * num, len(scores_I))
-
 
 class Recommender:
     """Pure inference on the CPU; nothing that it is asked changes it, so that threads may share it."""
 
-    def __init__(self, settings: ModelSettings, network: Network, item_ids: list[str], weight: Tensor) -> None:
+    def __init__(
+        self, settings: ModelSettings, network: Network, item_ids: list[str], weight: Tensor, exact_items: int | None
+    ) -> None:
         self.settings = settings
         self._network = network.eval()
         self._item_ids = item_ids
@@ -58,18 +39,24 @@ class Recommender:
         # The last row stands for every unknown id.
         mean = weight.mean(0, keepdim=True) if len(weight) else torch.zeros(1, settings.dim)
         self._weight = torch.cat([weight, mean])
-        self._unit_ID = unit_rows(weight)
+        self.index = item_index(unit_rows(weight), exact_items)
 
     @classmethod
-    def from_state(cls, settings: ModelSettings, arrays: Mapping[str, np.ndarray]) -> "Recommender":
-        """From the first half of `OnlineLearner.state()`; raises `ValueError` where it does not fit the settings."""
+    def from_state(
+        cls, settings: ModelSettings, arrays: Mapping[str, np.ndarray], *, exact_items: int | None = None
+    ) -> "Recommender":
+        """From the first half of `OnlineLearner.state()`.
+
+        Of a catalogue of more than `exact_items`, only the clusters nearest to a user are looked at (see `item_index`).
+        Raises `ValueError` where the arrays do not fit the settings.
+        """
         network = Network(settings)
         load_dense(network, arrays)
         item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
         weight = arrays["items.weight"]
         if weight.shape != (len(item_ids), settings.dim):
             raise ValueError(f"items.weight must have shape {(len(item_ids), settings.dim)}, got {weight.shape}")
-        recommender = cls(settings, network, item_ids, torch.from_numpy(weight.copy()))
+        recommender = cls(settings, network, item_ids, torch.from_numpy(weight.copy()), exact_items)
         recommender._rates.load(arrays)
         recommender._values.load(arrays)
         return recommender
@@ -95,15 +82,14 @@ class Recommender:
             raise ValueError(f"k must be >= 1, got {k}")
         batch, last = self._window(sequence, now_ms, np.zeros(0, np.int64))
         query_D = self._encode(batch)[1][last]
-        scores = (self._unit_ID @ query_D / self._network.retrieval.temperature()).numpy()
+        temperature = float(self._network.retrieval.temperature())
         acted = {item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask}
-        scores[[self._rows[item_id] for item_id in acted if item_id in self._rows]] = -np.inf
         answer: list[tuple[str, float]] = []
-        for row in best_first(scores, k):
-            if len(answer) == k or not np.isfinite(scores[row]):
+        for row, cosine in self.index.best_first(query_D, k + len(acted)):
+            if len(answer) == k or not np.isfinite(cosine):
                 break
-            if self._item_ids[row] not in unavailable:
-                answer.append((self._item_ids[row], float(scores[row])))
+            if self._item_ids[row] not in acted and self._item_ids[row] not in unavailable:
+                answer.append((self._item_ids[row], cosine / temperature))
         return answer
 
     @torch.inference_mode()

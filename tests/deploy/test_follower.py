@@ -1,5 +1,6 @@
 """Following snapshots: what answers is whole, verified and the newest that can be had."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pytest
 
 from deploy.follower import Follower
 from deploy.freshness import Freshness
+from model.item_index import ClusteredIndex
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
-from tests.deploy.models import NOW_MS, SETTINGS, publish
+from tests.deploy.models import ITEM_IDS, NOW_MS, SETTINGS, publish
 
 
 @pytest.fixture
@@ -40,6 +42,19 @@ def test_the_newest_version_is_loaded_once(store: SnapshotStore) -> None:
     assert (follower.replica.version, follower.replica.settings) == ("run/v2", SETTINGS)
     assert not follower.poll()
     assert follower.num_loaded == 1
+
+
+def test_a_large_catalogue_is_answered_from_clusters_and_the_log_says_what_they_find(
+    store: SnapshotStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server would answer a twentieth of what it should, and nobody would know."""
+    follower = Follower(store, Freshness(lambda: NOW_MS), poll_seconds=60, exact_items=len(ITEM_IDS) - 1)
+    publish(store, 1)
+    with caplog.at_level(logging.INFO, "deploy.follower"):
+        assert follower.poll()
+    assert follower.replica is not None
+    assert isinstance(follower.replica.recommender.index, ClusteredIndex)
+    assert "run/v1: 40 items in 1 clusters, 1 looked at: recall@100 1.000" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])

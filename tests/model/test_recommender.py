@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from model.best_first import best_first
 from model.evaluation import Histories
 from model.online import OnlineLearner
-from model.recommender import Recommender, best_first
+from model.recommender import Recommender
 from model.sequence import UserSequence
 from model.settings import ModelSettings
 from model.user_features import UserFeature
