@@ -55,19 +55,22 @@ def encode_new(network: Network, leaf: Leaf, windows: Sequence[Window]) -> NewOu
     return NewOutputs(out_TD[reads_E], out_TD[targets_E], item_TD[targets_E], network.seen(batch)[places_E])
 
 
-def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]) -> tuple[Tensor, Tensor]:
-    """Queries [P, D] for every action of past sequences and the rows [P] that they are to find."""
+def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [P, D] for every event with an action of past sequences, the rows [P] they are to find, the masks [P]."""
     order = network.token_order
     windows = _by_length([_past_window(sequence, order) for sequence in sequences])
     batch = batch_windows(windows, 0, order, leaf.value_UD.device)
     _, out_TD = _run(network, leaf, batch)
-    reads, rows = [], []
+    reads, rows, actions = [], [], []
     for window, bos in zip(windows, batch.layout.offsets.tolist(), strict=False):
         events = np.flatnonzero(window.sequence.actions)
         reads.append(bos + window.reads(events, order))
         rows.append(window.sequence.rows[events])
-    rows_P = torch.from_numpy(np.concatenate(rows)).to(leaf.value_UD.device)
-    return out_TD[torch.from_numpy(np.concatenate(reads)).to(rows_P.device)], rows_P
+        actions.append(window.sequence.actions[events])
+    reads_P, rows_P, actions_P = (
+        torch.from_numpy(np.concatenate(columns)).to(leaf.value_UD.device) for columns in (reads, rows, actions)
+    )
+    return out_TD[reads_P], rows_P, actions_P
 
 
 def pad_to_tile(x: Tensor) -> Tensor:

@@ -32,3 +32,17 @@ def action_loss(logits_QA: Tensor, actions_Q: Tensor) -> Tensor:
     bits_A = torch.arange(logits_QA.shape[1], device=actions_Q.device)
     labels_QA = ((actions_Q.unsqueeze(-1) >> bits_A) & 1).to(logits_QA.dtype)
     return F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none").sum(-1)
+
+
+def weighted_mean(loss_Q: Tensor, actions_Q: Tensor, weights_A: Tensor) -> Tensor:
+    """Mean over queries, each as heavy as the heaviest of its actions; all alike where there are no weights.
+
+    >>> losses, masks = torch.tensor([4.0, 8.0, 100.0]), torch.tensor([0b01, 0b11, 0b100])
+    >>> weighted_mean(losses, masks, torch.tensor([1.0, 3.0, 0.0]))
+    tensor(7.)
+    """
+    if not len(weights_A):
+        return loss_Q.mean()
+    bits_A = torch.arange(len(weights_A), device=actions_Q.device)
+    weight_Q = (((actions_Q.unsqueeze(-1) >> bits_A) & 1) * weights_A.to(loss_Q)).amax(-1)
+    return (loss_Q * weight_Q).sum() / weight_Q.sum().clamp_min(torch.finfo(loss_Q.dtype).tiny)

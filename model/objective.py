@@ -17,7 +17,7 @@ from model.batch import NewEvents
 from model.forward import Leaf, NewOutputs, encode_new, encode_replay, pad_to_tile, rows_of
 from model.item_table import ItemTable
 from model.layout import Integers
-from model.losses import action_loss, exact_softmax, sampled_softmax
+from model.losses import action_loss, exact_softmax, sampled_softmax, weighted_mean
 from model.network import Network
 from model.popularity import Popularity
 from model.settings import TILE, ModelSettings
@@ -56,7 +56,11 @@ class Objective:
         rates: ActionRates,
         values: ValueScale,
         generator: torch.Generator,
+        target_weights: tuple[float, ...] = (),
     ) -> None:
+        if len(target_weights) not in (0, len(settings.actions)):
+            raise ValueError(f"target_weights must be none or one for each of {settings.actions}, got {target_weights}")
+        self._weights_A = torch.tensor(target_weights)
         self._settings = settings
         self._network = network
         self._table = table
@@ -113,24 +117,27 @@ class Objective:
         popularity: Popularity,
         candidates_QI: npt.NDArray[np.bool_],
     ) -> Tensor:
-        """Mean over new targets plus mean over replayed ones; the temperature is learned from new ones alone.
+        """Mean over new targets plus mean over replayed ones, weighted; the temperature is learned from new ones alone.
 
         What is no candidate of a new target, as the user has acted on it or the stream brought it later, is no
         competitor in its softmax either: serving filters it, so nothing is to be learned from it.
         """
         device = pass_.query_QD.device
-        target_Q = torch.from_numpy(pass_.events.rows[pass_.events.is_target]).to(device)
+        targets = pass_.events.select(pass_.events.is_target)
+        target_Q, actions_Q = (torch.from_numpy(column).to(device) for column in (targets.rows, targets.actions))
         temperature = self._network.retrieval.temperature()
         loss = pass_.query_QD.sum() * 0
         if len(target_Q):
             query_QD = pass_.query_QD[: len(target_Q)]
             barred_QI = torch.from_numpy(~candidates_QI).to(device)
             barred_QI[torch.arange(len(target_Q)), target_Q] = False
-            loss = loss + self._softmax(pass_, query_QD, target_Q, temperature, popularity, barred_QI)
+            loss_Q = self._softmax(pass_, query_QD, target_Q, temperature, popularity, barred_QI)
+            loss = loss + weighted_mean(loss_Q, actions_Q, self._weights_A)
         if past:
             # What is replayed fits better than what is new: it would make the softmax too sure of itself.
-            past_PD, past_P = encode_replay(self._network, pass_.leaf, past)
-            loss = loss + self._softmax(pass_, past_PD, past_P, temperature.detach(), popularity)
+            past_PD, past_P, actions_P = encode_replay(self._network, pass_.leaf, past)
+            loss_P = self._softmax(pass_, past_PD, past_P, temperature.detach(), popularity)
+            loss = loss + weighted_mean(loss_P, actions_P, self._weights_A)
         return loss
 
     def ranking_loss(self, pass_: Pass, told_EK: Tensor, own_EK: Tensor) -> Tensor:
@@ -156,13 +163,13 @@ class Objective:
         popularity: Popularity,
         barred_QI: Tensor | None = None,
     ) -> Tensor:
-        """Mean loss of targets; sampled negatives are every target, as popular as it is, and uniform draws."""
+        """Loss of each target; sampled negatives are every target, as popular as it is, and uniform draws."""
         retrieval, num_rows = self._network.retrieval, len(self._table)
         if pass_.exact:
             logits_QI = retrieval.cosines(query_QD, pass_.leaf.value_UD[:num_rows]) / temperature
             if barred_QI is not None:
                 logits_QI = logits_QI.masked_fill(barred_QI[:, :num_rows], -torch.inf)
-            return exact_softmax(logits_QI, target_Q).mean()
+            return exact_softmax(logits_QI, target_Q)
         sample_S = torch.cat([target_Q, pass_.drawn_S])
         counts = torch.from_numpy(popularity.counts(num_rows)).to(query_QD.device)
         share_S = (counts[sample_S] + 1) / (counts.sum() + num_rows)
@@ -173,7 +180,7 @@ class Objective:
         hit_QS = sample_S == target_Q.unsqueeze(-1)
         if barred_QI is not None:
             hit_QS = hit_QS | barred_QI[:, sample_S]
-        return sampled_softmax(own_Q, logits_QS, expected_S.log().float(), hit_QS).mean()
+        return sampled_softmax(own_Q, logits_QS, expected_S.log().float(), hit_QS)
 
 
 def _distinct(rows: Integers, drawn: Tensor) -> Tensor:

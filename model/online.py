@@ -78,7 +78,13 @@ class OnlineLearner:
         self._table = ItemTable(model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device)
         self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
         self._objective = Objective(
-            model_settings, self._network, self._table, self._rates, self._values, self._generators["negatives"]
+            model_settings,
+            self._network,
+            self._table,
+            self._rates,
+            self._values,
+            self._generators["negatives"],
+            learn_settings.target_weights,
         )
         self._candidates = Candidates()
         self._popularity = Popularity()

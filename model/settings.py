@@ -1,5 +1,6 @@
 """What the model is and how it learns: two frozen trees of numbers."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -97,6 +98,9 @@ class LearnSettings:
     """Row-wise AdaGrad learning rate of item rows."""
     ranking_weight: float = 2.0
     """Weight of the ranking loss beside the retrieval loss."""
+    target_weights: tuple[float, ...] = ()
+    """Weight of each action, in the order of `actions`, where it is to be predicted by retrieval; empty: 1 each. Of
+    several actions on an event the heaviest counts; nothing is learned from finding an event of weight 0."""
     replay_sequences: int = 4
     """Past sequences in each step, drawn evenly from all users so far; retrieval loss only."""
     replay_users: int = 10_000
@@ -119,6 +123,9 @@ class LearnSettings:
         _require(self.dense_rate > 0, "dense_rate", "> 0", self.dense_rate)
         _require(self.row_rate > 0, "row_rate", "> 0", self.row_rate)
         _require(self.ranking_weight >= 0, "ranking_weight", ">= 0", self.ranking_weight)
+        finite = all(0 <= weight < math.inf for weight in self.target_weights)
+        _require(finite, "target_weights", "numbers >= 0", self.target_weights)
+        _require(not self.target_weights or max(self.target_weights) > 0, "target_weights", "not all 0", "zeros")
         _require(self.replay_sequences >= 0, "replay_sequences", ">= 0", self.replay_sequences)
         _require(self.replay_users >= 1, "replay_users", ">= 1", self.replay_users)
         _require(1 < self.length_alpha <= 2, "length_alpha", "in (1, 2]", self.length_alpha)

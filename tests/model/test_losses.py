@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
-from model.losses import action_loss, exact_softmax, sampled_softmax
+from model.losses import action_loss, exact_softmax, sampled_softmax, weighted_mean
 
 
 def test_sampled_softmax_comes_to_the_exact_one_for_a_large_skewed_sample() -> None:
@@ -33,3 +34,17 @@ def test_action_loss_reads_the_bits_of_the_mask() -> None:
     labels_QA = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     expected = F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none").sum(-1)
     torch.testing.assert_close(action_loss(logits_QA, torch.tensor([0b101, 0])), expected)
+
+
+def test_targets_weigh_as_the_heaviest_of_their_actions() -> None:
+    """An item that was disliked would be recommended for it."""
+    losses = torch.tensor([1.0, 10.0, 100.0])
+    masks = torch.tensor([0b001, 0b010, 0b101])
+    assert weighted_mean(losses, masks, torch.tensor([1.0, 0.0, 2.0])).item() == pytest.approx((1 + 200) / 3)
+    assert weighted_mean(losses, masks, torch.empty(0)).item() == pytest.approx(37)
+    nothing = torch.tensor([2.0], requires_grad=True)
+    loss = weighted_mean(nothing, torch.tensor([0b010]), torch.tensor([1.0, 0.0, 2.0]))
+    loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types for it
+    assert loss.item() == 0
+    assert nothing.grad is not None
+    assert nothing.grad.item() == 0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.evaluation import Histories
+from model.evaluation import Histories, Interaction
 from model.online import OnlineLearner, pick_device
+from model.recommender import Recommender
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, UserSequence
 from model.settings import LearnSettings
 from tests.model.synthetic import LEARN, SMALL, feed, learner_factory, markov_stream
@@ -152,6 +153,30 @@ def test_a_further_action_is_learned_by_the_ranking_head_alone() -> None:
     after = learner.meter.figures()
     assert (after.main.events, after.repeats.events) == (before.main.events, before.repeats.events) == (3, 0)
     assert after.ranked_events == before.ranked_events == 3
+
+
+@pytest.mark.parametrize("exact_softmax_rows", [10_000, 10])
+def test_items_of_actions_without_weight_are_not_recommended_for_them(exact_softmax_rows: int) -> None:
+    """Half of the items are only ever disliked: what is learned from must not lead to them."""
+    settings = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows)
+    disliked = {}
+    for weights in ((), (1.0, 0.0, 1.0)):
+        learner = learner_factory(settings, dataclasses.replace(LEARN, target_weights=weights))
+        feed(learner, markov_stream(960), Histories())
+        recommender = Recommender.from_state(settings, learner.state()[0])
+        users = Histories().extend([Interaction(f"new{item}", f"i{item}", 960_000, 1) for item in range(0, 60, 2)])
+        answers = [recommender.recommend(user, now_ms=961_000, k=10) for user in users]
+        disliked[weights] = sum(int(item_id[1:]) % 2 for answer in answers for item_id, _ in answer)
+    assert disliked[1.0, 0.0, 1.0] < disliked[()] / 2
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [((1.0,), "one for each of"), ((1.0, -1.0, 0.0), "numbers >= 0"), ((0.0, 0.0, 0.0), "not all 0")],
+)
+def test_weights_that_fit_no_action_are_refused(weights: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learner_factory(SMALL, dataclasses.replace(LEARN, target_weights=weights))
 
 
 def test_nothing_new_is_no_step() -> None:
