@@ -23,6 +23,7 @@ from model.prequential import Targets
 from model.ranking_run import RankingRun, ranking_figures
 from model.rate_bar import rate_bar_logits
 from model.settings import LearnSettings, ModelSettings
+from model.value_bar import value_bar
 from streams.dataset import Dataset
 
 NUM_PARTS = 20
@@ -35,7 +36,8 @@ PROTOCOL = (
     "online; `both` is the bar with the model's log odds as a third input. NE is the log loss over the entropy of the "
     "action's rate; intervals of AUC are 95 % (Hanley & McNeil). Retrieval: rank of each item that a user acted on for "
     "the first time, among all items so far that the user had not acted on; popularity decays by half in "
-    f"{HALF_LIFE_EVENTS:,} actions."
+    f"{HALF_LIFE_EVENTS:,} actions. Value (with `predict_values`): what comes with an action; its bar is the mean of "
+    "the item's so far."
 )
 
 
@@ -77,6 +79,10 @@ def evaluate_rank(
         console.print(_line(name, row), markup=False, highlight=False, soft_wrap=True)
     retrieval = _retrieval_figures(run.targets, _edges(len(dataset))[WARM_UP_PARTS])
     console.print(_retrieval_line(retrieval), markup=False, highlight=False, soft_wrap=True)
+    values = _value_figures(dataset, run.values_E) if model.predict_values else None
+    if values is not None:
+        line = "value ({events:,}): mean absolute error model {model}, bar {bar}".format(**values)
+        console.print(line, markup=False, highlight=False)
     if plot is not None:
         _draw(plot, dataset.name, figures)
     return {
@@ -85,6 +91,7 @@ def evaluate_rank(
         "events": len(dataset),
         "actions": figures,
         "retrieval": retrieval,
+        **({} if values is None else {"value": values}),
     }
 
 
@@ -144,6 +151,17 @@ def _line(name: str, row: dict[str, Any]) -> str:
         return f"{who} AUC {figures['auc']:.4f} +- {figures['auc_half_width']:.4f}, NE {figures['ne']:.4f}"
 
     return f"{name} ({row['positives']:,} of {row['events']:,}): {'; '.join(map(said, _WHO))}"
+
+
+def _value_figures(dataset: Dataset, predicted: Floats) -> dict[str, Any]:
+    """Mean absolute errors over the counted events with a value: the model's, and of the item's values so far."""
+    counted = np.flatnonzero(np.isfinite(dataset.values[_edges(len(dataset))[WARM_UP_PARTS] :]))
+    counted += _edges(len(dataset))[WARM_UP_PARTS]
+    values = dataset.values.astype(np.float64)
+    told = {"model": predicted, "bar": value_bar(dataset.item_ids, values)}
+    errors = {who: float(np.abs(own - values)[counted].mean()) for who, own in told.items()}
+    figures: dict[str, Any] = finite_or_null({"events": len(counted), **errors})
+    return figures
 
 
 def _retrieval_figures(targets: Targets, first: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Ranking of exposures, prequential: the log odds of every action on every exposure before it is learned.
 
-Beside them the ranks of the items that were acted on, among all that there were (see `model.prequential`).
+Beside them the values that are predicted, and the ranks of the items that were acted on, among all that there were (see
+`model.prequential`).
 
 Shapes: E events, A action types.
 """
@@ -23,27 +24,31 @@ class RankingRun:
     def __init__(self, model: ModelSettings, learn: LearnSettings, user_features: UserFeatures = NOTHING_KNOWN) -> None:
         self.learner = OnlineLearner(model, learn)
         self.logits_EA = np.zeros((0, len(model.actions)), np.float32)
+        self.values_E = np.zeros(0)
         self.targets = join_targets([])
         self._histories = Histories(user_features=user_features)
 
     def feed(self, events: Sequence[Interaction]) -> None:
         """Score, then learn, the next events, a micro-batch at a time."""
-        size, parts, targets = self.learner.learn_settings.batch_events, [self.logits_EA], [self.targets]
-        for start in range(0, len(events), size):
-            report = self.learner.step(self._histories.extend(list(events[start : start + size])))
-            parts.append(report.action_logits_EA)
-            targets.append(report.targets)
-        self.logits_EA, self.targets = np.concatenate(parts), join_targets(targets)
+        size = self.learner.learn_settings.batch_events
+        reports = [
+            self.learner.step(self._histories.extend(list(events[start : start + size])))
+            for start in range(0, len(events), size)
+        ]
+        self.logits_EA = np.concatenate([self.logits_EA, *(report.action_logits_EA for report in reports)])
+        self.values_E = np.concatenate([self.values_E, *(report.values_E for report in reports)])
+        self.targets = join_targets([self.targets, *(report.targets for report in reports)])
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything but the users' histories."""
+        told = {"logits": self.logits_EA.copy(), "values": self.values_E.copy()}
         targets = {f"targets/{name}": getattr(self.targets, name).copy() for name in Targets.__slots__}
-        return learner_arrays(self.learner) | targets | {"logits": self.logits_EA.copy()}
+        return learner_arrays(self.learner) | targets | told
 
     def load(self, arrays: Mapping[str, np.ndarray], events: Sequence[Interaction]) -> None:
         """Take over a `state`, and the histories of the events that it is after."""
         self.learner = learner_of(arrays, self.learner.model_settings, self.learner.learn_settings)
-        self.logits_EA = arrays["logits"]
+        self.logits_EA, self.values_E = arrays["logits"], arrays["values"]
         self.targets = Targets(**{name: arrays[f"targets/{name}"] for name in Targets.__slots__})
         for start in range(0, len(events), self.learner.learn_settings.batch_events):
             self._histories.extend(list(events[start : start + self.learner.learn_settings.batch_events]))

@@ -13,10 +13,11 @@ KUAIRAND_ACTIONS = ("click", "long_view", "like", "follow", "comment", "forward"
 
 
 def kuairand(folder: Path) -> Dataset:
-    """The exposures of KuaiRand-Pure's standard log, copies removed."""
+    """The exposures of KuaiRand-Pure's standard log, copies removed; an action's value is the seconds of play."""
     table = read_table(folder / "events.parquet")
     rows = _without_copies(table)
     masks = np.zeros(rows.num_rows, np.int64)
+    seconds = rows.column("play_time_ms").to_numpy().astype(np.float32) / 1_000
     for place, action in enumerate(KUAIRAND_ACTIONS):
         name = f"is_{action}" if f"is_{action}" in rows.column_names else action
         masks |= np.asarray(rows.column(name).to_numpy(), dtype=np.int64).clip(0, 1) << place
@@ -26,7 +27,7 @@ def kuairand(folder: Path) -> Dataset:
         item_ids=[str(item) for item in rows.column("item_id").to_pylist()],
         ts_ms=np.asarray(rows.column("timestamp_ms").to_numpy(), dtype=np.int64),
         actions=masks,
-        values=np.full(rows.num_rows, np.nan, np.float32),
+        values=np.where(masks != 0, seconds, np.float32(np.nan)),
         action_names=KUAIRAND_ACTIONS,
         items={},
     )

@@ -1,5 +1,6 @@
 """`headwater evaluate rank`: what it prints, returns and writes, and that it goes on."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -86,3 +87,16 @@ def test_an_action_that_the_data_set_lacks_is_refused() -> None:
         evaluate(actions=("clik",))
     with pytest.raises(ValueError, match="must have >= 20 events, got 19"):
         evaluate_rank(dataset_factory(19), MODEL, LEARN)
+
+
+def test_a_predicted_value_stands_beside_that_of_its_item() -> None:
+    """Seconds of play that are told are held against what the item's earlier ones say."""
+    rows, out = dataset_factory(), io.StringIO()
+    values = np.where(rows.actions != 0, np.array([len(item) for item in rows.item_ids]), np.nan).astype(np.float32)
+    model, console = dataclasses.replace(MODEL, predict_values=True), Console(file=out, width=400)
+    figures = evaluate_rank(dataclasses.replace(rows, values=values), model, LEARN, console=console)["value"]
+    assert figures["events"] == int(np.isfinite(values[40:]).sum())
+    assert 0 < figures["model"] < 1
+    assert figures["bar"] == 0
+    assert f"mean absolute error model {figures['model']}, bar 0.0" in out.getvalue()
+    assert "value" not in evaluate()

@@ -143,10 +143,13 @@ def test_kuairand_drops_copies_and_packs_flags(tmp_path: Path) -> None:
     flags["is_like"] = [1, 1, 0]
     flags["is_profile_enter"] = [1, 1, 0]
     columns = {"user_id": [1, 1, 2], "video": [5, 5, 5], "item_id": [5, 5, 6], "timestamp_ms": [20, 20, 10]}
+    columns["play_time_ms"] = [1_500, 1_500, 900]
     write_parquet(tmp_path, {**columns, **flags, "split": ["a", "b", "a"]})
     rows = kuairand(tmp_path)
     assert rows.user_ids == ["2", "1"]
     assert rows.actions.tolist() == [0, 1 << 2 | 1 << 7]
+    assert np.isnan(rows.values[0])
+    assert rows.values[1] == 1.5
 
 
 @pytest.mark.skipif(not (Path(DATA) / "ml-1m").is_dir() or not DATA, reason="HEADWATER_DATA holds no ml-1m")
