@@ -1,6 +1,6 @@
-"""The items whose unit vectors lie nearest to a query: among all of them, or in a large catalogue among some clusters.
+"""The items that score best for a query: among all of them, or in a large catalogue among the nearest clusters.
 
-Shapes: I items, D width.
+An item's score is the product of its unit vector and the query, plus a bias of its own. Shapes: I items, D width.
 """
 
 import time
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.best_first import Floats32, best_first
+from model.layout import Integers
 
 LEAST_RECALL = 0.95
 """Of the nearest hundred, the share that a clustered index has to find; it looks at more clusters until it does."""
@@ -26,26 +27,35 @@ _LEARNED_FROM = 50
 
 
 class ItemIndex(Protocol):
-    """Items in the order of their cosine with a query."""
+    """Items in the order of their scores."""
 
     report: str
     """What it is, in a line."""
 
     def best_first(self, query_D: Tensor, count: int) -> Iterator[tuple[int, float]]:
-        """Row and cosine of all items, best first as far as the index can tell; the first `count` cost least."""
+        """Row and score of all items, best first as far as the index can tell; the first `count` cost least."""
+
+    def scores(self, query_D: Tensor, rows: Integers) -> Floats32:
+        """Of some items."""
 
 
 class ExactIndex:
     """All items are looked at."""
 
-    def __init__(self, unit_ID: Tensor, why: str = "") -> None:
-        self._unit_ID = unit_ID
+    def __init__(self, unit_ID: Tensor, bias_I: Tensor, why: str = "") -> None:
+        self._unit_ID, self._bias_I = unit_ID, bias_I
         self.report = f"{len(unit_ID):,} items, all looked at{why}"
 
     def best_first(self, query_D: Tensor, count: int) -> Iterator[tuple[int, float]]:
-        """Row and cosine of all items, best first, equal ones in their order, what is not finite last."""
-        cosines: Floats32 = (self._unit_ID @ query_D).numpy()
-        return ((row, float(cosines[row])) for row in best_first(cosines, count))
+        """Row and score of all items, best first, equal ones in their order, what is not finite last."""
+        scores: Floats32 = (self._unit_ID @ query_D + self._bias_I).numpy()
+        return ((row, float(scores[row])) for row in best_first(scores, count))
+
+    def scores(self, query_D: Tensor, rows: Integers) -> Floats32:
+        """Of some items."""
+        chosen = torch.from_numpy(rows)
+        scores: Floats32 = (self._unit_ID[chosen] @ query_D + self._bias_I[chosen]).numpy()
+        return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +74,14 @@ class IndexFigures:
 class ClusteredIndex:
     """Items by clusters of which the nearest few are looked at (inverted file; Jegou et al. 2011, with faiss)."""
 
-    def __init__(self, unit_ID: Tensor, seed: int = 0) -> None:
+    def __init__(self, unit_ID: Tensor, bias_I: Tensor, seed: int = 0) -> None:
         # Imported where a catalogue is large: it brings an OpenMP of its own.
         import faiss
 
         started, rng = time.perf_counter(), np.random.default_rng(seed)
-        self._exact, vectors_ID = ExactIndex(unit_ID), unit_ID.numpy()
+        self._exact = ExactIndex(unit_ID, bias_I)
+        # The bias is one more feature, of which every query has 1.
+        vectors_ID = torch.cat([unit_ID, bias_I.unsqueeze(-1)], -1).numpy()
         num_items, dim = vectors_ID.shape
         num_clusters = max(1, min(int(np.sqrt(num_items)), num_items // _LEARNED_FROM))
         # Both live as long as the index: faiss does not keep what it is given.
@@ -90,19 +102,24 @@ class ClusteredIndex:
         )
 
     def best_first(self, query_D: Tensor, count: int) -> Iterator[tuple[int, float]]:
-        """Row and cosine of the items in the clusters nearest to the query, then of all others, best first."""
+        """Row and score of the items in the clusters nearest to the query, then of all others, best first."""
         seen: set[int] = set()
-        for row, cosine in self._nearest(query_D, count):
+        for row, score in self._nearest(query_D, count):
             seen.add(row)
-            yield row, cosine
-        for row, cosine in self._exact.best_first(query_D, 2 * len(seen) + 1):
+            yield row, score
+        for row, score in self._exact.best_first(query_D, 2 * len(seen) + 1):
             if row not in seen:
-                yield row, cosine
+                yield row, score
+
+    def scores(self, query_D: Tensor, rows: Integers) -> Floats32:
+        """Of some items."""
+        return self._exact.scores(query_D, rows)
 
     def _nearest(self, query_D: Tensor, count: int) -> Iterator[tuple[int, float]]:
-        cosines, rows = self._index.search(query_D.numpy()[None], min(count, self._index.ntotal))
-        pairs = zip(rows[0].tolist(), cosines[0].tolist(), strict=True)
-        return ((row, cosine) for row, cosine in pairs if row >= 0)
+        query = np.append(query_D.numpy(), np.float32(1))[None]
+        scores, rows = self._index.search(query, min(count, self._index.ntotal))
+        pairs = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+        return ((row, score) for row, score in pairs if row >= 0)
 
     def _tune(self, queries_QD: Tensor) -> float:
         """Look at twice as many clusters until the recall is met; returns it."""
@@ -120,10 +137,10 @@ class ClusteredIndex:
         return {row for (row, _), _ in zip(items, range(_NEAREST), strict=False)}
 
 
-def item_index(unit_ID: Tensor, exact_items: int | None) -> ItemIndex:
+def item_index(unit_ID: Tensor, bias_I: Tensor, exact_items: int | None) -> ItemIndex:
     """The index of a catalogue: exact up to so many items, and wherever faiss is missing."""
     if exact_items is None or len(unit_ID) <= exact_items:
-        return ExactIndex(unit_ID)
+        return ExactIndex(unit_ID, bias_I)
     if find_spec("faiss") is None:
-        return ExactIndex(unit_ID, " (an index of clusters needs faiss: pip install 'headwater[faiss]')")
-    return ClusteredIndex(unit_ID)
+        return ExactIndex(unit_ID, bias_I, " (an index of clusters needs faiss: pip install 'headwater[faiss]')")
+    return ClusteredIndex(unit_ID, bias_I)

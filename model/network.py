@@ -54,7 +54,7 @@ class Network(nn.Module):
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
         self.user_features = nn.Parameter(torch.empty(settings.feature_rows, settings.dim))
         self.backbone = HSTU(encoder_settings(settings))
-        self.retrieval = RetrievalHead(settings.temperature)
+        self.retrieval = RetrievalHead(settings.temperature, len(settings.counts))
         self.ranking = RankingHead(
             settings.dim,
             num_actions=self.num_actions,

@@ -12,16 +12,17 @@ import torch
 
 from model.action_rates import ActionRates
 from model.batch import NewEvents, encode_sequence, order_events
-from model.candidates import Candidates, leave_out_seen
 from model.item_table import ItemTable
 from model.network import Network, dense_arrays, load_dense
 from model.objective import COLUMN_TILE, Objective, Pass
 from model.optimizer import DenseOptimizer
-from model.popularity import Popularity
-from model.prequential import PrequentialMeter, Targets, candidate_ranks, join_targets
+from model.prequential import PrequentialMeter, Targets, join_targets
 from model.replay import ReplayBuffer
+from model.retrieval_loss import RetrievalLoss
+from model.rivals import Rivals
+from model.scoring import Scoring
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
-from model.settings import TILE, LearnSettings, ModelSettings
+from model.settings import LearnSettings, ModelSettings
 from model.short_windows import shortened
 from model.stochastic_length import StochasticLength
 from model.value_scale import ValueScale
@@ -84,10 +85,9 @@ class OnlineLearner:
             self._rates,
             self._values,
             self._generators["negatives"],
-            learn_settings.target_weights,
         )
-        self._candidates = Candidates()
-        self._popularity = Popularity()
+        self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._table, learn_settings.target_weights)
+        self._scoring = Scoring(model_settings)
         self._most_events = most_events(model_settings.window, self._network.token_order)
         self._replay = ReplayBuffer(learn_settings.replay_users, self._most_events, learn_settings.seed)
 
@@ -112,14 +112,14 @@ class OnlineLearner:
         self._network.train(not self.frozen)
         shortens = self.learn_settings.length_alpha < 2 and not self.frozen
         pass_, (told_EK, own_EK) = self._forward(events, windows, past, gradient=not (self.frozen or shortens))
-        targets, candidates_QI = self._score(pass_, encoded)
+        targets, rivals = self._scoring.score(self._objective, pass_, encoded)
         report = self._report(events, targets, told_EK.detach().cpu().numpy())
         if shortens:
             pass_, (told_EK, own_EK) = self._forward(events, self._shortened(windows), past, gradient=True)
         self._values.update(events.values)
         if not self.frozen:
             ranking = self._objective.ranking_loss(pass_, told_EK, own_EK)
-            report = self._learn(report, pass_, ranking, past, candidates_QI)
+            report = self._learn(report, pass_, ranking, past, rivals)
         self._count(events, report)
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
@@ -129,15 +129,15 @@ class OnlineLearner:
         """Copies of (what serving needs, what else training needs), for `restore`.
 
         Serving: `dense.*`, `items.weight` float32 [rows, D], `items.id_bytes` uint8, `items.id_ends` int64,
-        `items.count` float32 decayed count of actions, `rates.items` float32 [rows, 1 + A] exposures and actions of
+        `items.count` float32 decayed count of actions, `memory.successors` int32 [rows, 16] and `memory.counts` float32
+        what followed each item (see `TransitionMemory`), `rates.items` float32 [rows, 1 + A] exposures and actions of
         each item, `rates.total` float32 [1 + A] those of all, `values.scale` float64 [3] (see `ValueScale`).
         """
         num_rows = len(self._table)
         model, trainer = self._table.state()
-        model["items.count"] = self._popularity.counts(num_rows).astype(np.float32)
-        model |= self._rates.state(num_rows) | self._values.state() | dense_arrays(self._network)
-        trainer |= self._optimizer.state() | self._replay.state() | self.meter.state()
-        trainer |= self._candidates.state(num_rows) | self._popularity.state(num_rows)
+        counted, counting = self._scoring.state(num_rows)
+        model |= counted | self._rates.state(num_rows) | self._values.state() | dense_arrays(self._network)
+        trainer |= counting | self._optimizer.state() | self._replay.state() | self.meter.state()
         for name, generator in self._generators.items():
             trainer[f"generator.{name}"] = generator.get_state().numpy().copy()
         counters = [self.num_events, self.num_steps, self.num_skipped, int(self.frozen)]
@@ -165,7 +165,8 @@ class OnlineLearner:
         self._table.load(model, trainer)
         self._rates.load(model)
         self._values.load(model)
-        for part in (self._optimizer, self._replay, self.meter, self._candidates, self._popularity):
+        self._scoring.load(model, trainer)
+        for part in (self._optimizer, self._replay, self.meter):
             part.load(trainer)
         for name, generator in self._generators.items():
             generator.set_state(torch.from_numpy(trainer[f"generator.{name}"].copy()))
@@ -180,8 +181,8 @@ class OnlineLearner:
             sequence = sequences[owner]
             for item_id in sequence.item_ids[unread[owner] : index]:
                 if item_id not in self._table.rows:
-                    self._candidates.note(self._table.admit(item_id), number - 1)
-            self._candidates.note(self._table.admit(sequence.item_ids[index]), number)
+                    self._scoring.candidates.note(self._table.admit(item_id), number - 1)
+            self._scoring.candidates.note(self._table.admit(sequence.item_ids[index]), number)
             unread[owner] = max(unread[owner], int(index) + 1)
         encoded = []
         for owner, sequence in enumerate(sequences):
@@ -217,36 +218,6 @@ class OnlineLearner:
             pass_ = self._objective.forward(events, windows, past)
             return pass_, self._objective.ranking(pass_)
 
-    def _score(self, pass_: Pass, encoded: Sequence[EncodedSequence]) -> tuple[Targets, npt.NDArray[np.bool_]]:
-        """Rank every retrieval target by the model and by popularity, a tile of queries at a time.
-
-        Returns the candidates of each target, too, [Q, I].
-        """
-        events = pass_.events.select(pass_.events.is_target)
-        parts = []
-        candidates = [np.zeros((0, self._objective.num_columns), np.bool_)]
-        for start in range(0, len(events), TILE):
-            tile = events.select(slice(start, start + TILE))
-            scores_QI = self._objective.scores(pass_, slice(start, start + TILE))
-            num_columns = scores_QI.shape[1]
-            candidates_QI = self._candidates.before(tile.numbers, num_columns)
-            repeat_Q = leave_out_seen(candidates_QI, tile, encoded)
-            popular_QI = self._popularity.before_each(tile.rows, num_columns)
-            self._popularity.update(tile.rows)
-            positive_Q = (tile.actions >> self.model_settings.positive_index) & 1 == 1
-            ranks_Q = candidate_ranks(scores_QI[: len(tile)], tile.rows, candidates_QI)
-            candidates.append(candidates_QI)
-            parts.append(
-                Targets(
-                    numbers=tile.numbers,
-                    ranks=ranks_Q,
-                    popularity_ranks=candidate_ranks(popular_QI, tile.rows, candidates_QI),
-                    positive=positive_Q,
-                    repeat=repeat_Q,
-                )
-            )
-        return join_targets(parts), np.concatenate(candidates)
-
     def _count(self, events: NewEvents, report: StepReport) -> None:
         logits_E = report.action_logits_EA[:, self.model_settings.positive_index]
         first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
@@ -263,13 +234,13 @@ class OnlineLearner:
         pass_: Pass,
         ranking: torch.Tensor,
         past: Sequence[EncodedSequence],
-        candidates_QI: npt.NDArray[np.bool_],
+        rivals: Rivals,
     ) -> StepReport:
         """One step on rows and dense weights; none at all where a loss or a gradient is not finite.
 
         Returns the report with the losses, and with whether the step was skipped.
         """
-        retrieval = self._objective.retrieval_loss(pass_, past, self._popularity, candidates_QI)
+        retrieval = self._retrieval_loss(pass_, past, self._scoring.popularity, rivals)
         self._optimizer.clear()
         torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
         gradient = pass_.leaf.value_UD.grad

@@ -1,10 +1,14 @@
 """AdamW over the dense weights, with its moments as plain arrays and a guard against steps that are not finite."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+_GATES = "retrieval.gates"
+_GATE_RATE = 0.01
+"""How counts are weighed follows the stream faster than what is learned."""
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -14,7 +18,10 @@ class DenseOptimizer:
     def __init__(self, network: torch.nn.Module, rate: float, max_norm: float) -> None:
         self._named = dict(network.named_parameters())
         self._max_norm = max_norm
-        self._adam = torch.optim.AdamW(self._named.values(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        gates = [parameter for name, parameter in self._named.items() if name == _GATES]
+        others = [parameter for name, parameter in self._named.items() if name != _GATES]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": gates, "lr": _GATE_RATE}]
+        self._adam = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
     def clear(self) -> None:
         """Forget gradients."""

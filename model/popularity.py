@@ -60,8 +60,10 @@ class Popularity:
         self._since_origin = int(arrays["popularity.since_origin"][0])
 
     def before_each(self, rows: npt.NDArray[np.int64], num_rows: int) -> npt.NDArray[np.float64]:
-        """Raw counts [Q, I] as of just before each of the next actions, which are on `rows` [Q]."""
+        """Decayed counts [Q, I] as of just before each of the next actions, which are on `rows` [Q]."""
         counts = np.repeat(self.raw(num_rows)[None], len(rows), 0)
         for place, (row, weight) in enumerate(zip(rows, self.next_weights(len(rows)), strict=True)):
             counts[place + 1 :, row] += weight
+        ages = self._since_origin + np.arange(len(rows))
+        counts *= np.exp2(-ages / HALF_LIFE_EVENTS)[:, None]
         return counts

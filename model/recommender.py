@@ -3,7 +3,8 @@
 Shapes: I items, T tokens of one window, E items that are asked about, D width, K what the ranking head gives.
 """
 
-from collections.abc import Container, Mapping, Sequence
+import heapq
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from model.network import Network, load_dense
 from model.retrieval_head import unit_rows
 from model.sequence import UserSequence
 from model.settings import TILE, ModelSettings
+from model.transition_memory import TransitionMemory, last_acted
 from model.value_scale import ValueScale
 from model.window_batch import WindowBatch, batch_windows
 from model.windows import Window, history
@@ -29,17 +31,29 @@ class Recommender:
     """Pure inference on the CPU; nothing that it is asked changes it, so that threads may share it."""
 
     def __init__(
-        self, settings: ModelSettings, network: Network, item_ids: list[str], weight: Tensor, exact_items: int | None
+        self, settings: ModelSettings, network: Network, arrays: Mapping[str, np.ndarray], exact_items: int | None
     ) -> None:
+        item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
+        weight = torch.from_numpy(arrays["items.weight"].copy())
+        if weight.shape != (len(item_ids), settings.dim):
+            raise ValueError(f"items.weight must have shape {(len(item_ids), settings.dim)}, got {tuple(weight.shape)}")
         self.settings = settings
         self._network = network.eval()
         self._item_ids = item_ids
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
-        self._rates, self._values = ActionRates(len(settings.actions)), ValueScale()
+        self._rates, self._values, self._memory = ActionRates(len(settings.actions)), ValueScale(), TransitionMemory()
+        for part in (self._rates, self._values, self._memory):
+            part.load(arrays)
         # The last row stands for every unknown id.
         mean = weight.mean(0, keepdim=True) if len(weight) else torch.zeros(1, settings.dim)
         self._weight = torch.cat([weight, mean])
-        self.index = item_index(unit_rows(weight), exact_items)
+        retrieval = network.retrieval
+        self._temperature = retrieval.temperature().item()
+        # Scores are in units of the cosine: what is counted is multiplied by the temperature instead.
+        gates = (retrieval.gates * self._temperature).tolist()
+        self._gates = dict(zip(settings.counts, gates, strict=True))
+        bias_I = torch.log1p(torch.from_numpy(arrays["items.count"].copy())) * self._gates.get("popularity", 0.0)
+        self.index = item_index(unit_rows(weight), bias_I, exact_items)
 
     @classmethod
     def from_state(
@@ -52,14 +66,7 @@ class Recommender:
         """
         network = Network(settings)
         load_dense(network, arrays)
-        item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
-        weight = arrays["items.weight"]
-        if weight.shape != (len(item_ids), settings.dim):
-            raise ValueError(f"items.weight must have shape {(len(item_ids), settings.dim)}, got {weight.shape}")
-        recommender = cls(settings, network, item_ids, torch.from_numpy(weight.copy()), exact_items)
-        recommender._rates.load(arrays)
-        recommender._values.load(arrays)
-        return recommender
+        return cls(settings, network, arrays, exact_items)
 
     @property
     def num_items(self) -> int:
@@ -82,15 +89,29 @@ class Recommender:
             raise ValueError(f"k must be >= 1, got {k}")
         batch, last = self._window(sequence, now_ms, np.zeros(0, np.int64))
         query_D = self._encode(batch)[1][last]
-        temperature = float(self._network.retrieval.temperature())
         acted = {item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask}
         answer: list[tuple[str, float]] = []
-        for row, cosine in self.index.best_first(query_D, k + len(acted)):
-            if len(answer) == k or not np.isfinite(cosine):
+        for row, score in self._best_first(query_D, sequence, k + len(acted)):
+            if len(answer) == k or not np.isfinite(score):
                 break
             if self._item_ids[row] not in acted and self._item_ids[row] not in unavailable:
-                answer.append((self._item_ids[row], cosine / temperature))
+                answer.append((self._item_ids[row], score / self._temperature))
         return answer
+
+    def _best_first(self, query_D: Tensor, sequence: UserSequence, count: int) -> Iterator[tuple[int, float]]:
+        """Row and score of all items, best first: of those that followed the user's last ones, and of the others."""
+        if "transitions" not in self._gates:
+            return self.index.best_first(query_D, count)
+        rows = np.array([self._rows.get(item_id, -1) for item_id in sequence.item_ids], np.int64)
+        rows_M, strengths_M = self._memory.read(last_acted(rows, sequence.actions))
+        rows_U, places_M = np.unique(rows_M, return_inverse=True)
+        boosts_U = self._gates["transitions"] * np.log1p(np.bincount(places_M, strengths_M, len(rows_U)))
+        scores_U = self.index.scores(query_D, rows_U) + boosts_U
+        order = np.argsort(-scores_U, kind="stable")
+        boosted = zip(rows_U[order].tolist(), scores_U[order].tolist(), strict=True)
+        own = set(rows_U.tolist())
+        others = (pair for pair in self.index.best_first(query_D, count + len(own)) if pair[0] not in own)
+        return heapq.merge(boosted, others, key=lambda pair: -pair[1])
 
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:

@@ -49,6 +49,10 @@ class ModelSettings:
     """Whether the ranking head predicts the value that comes with an action (seconds of play, stars), too."""
     action_rates: bool = True
     """Whether the ranking head is given how often item and user were acted on so far."""
+    transition_memory: bool = True
+    """Whether what followed a user's last items lately adds to the scores of retrieval."""
+    popularity_prior: bool = True
+    """Whether an item's decayed count of actions adds to its score in retrieval."""
     feature_rows: int = 1_024
     """Rows that names and values of user features share by hash; 0: the model is told of none."""
     initial_capacity: int = 1_024
@@ -74,6 +78,11 @@ class ModelSettings:
         _require(self.ranking_experts >= 1, "ranking_experts", ">= 1", self.ranking_experts)
         _require(self.feature_rows >= 0, "feature_rows", ">= 0", self.feature_rows)
         _require(self.initial_capacity >= 1, "initial_capacity", ">= 1", self.initial_capacity)
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """What is counted beside the model's scores in retrieval, in the order of their gates."""
+        return ("transitions",) * self.transition_memory + ("popularity",) * self.popularity_prior
 
     @property
     def positive_index(self) -> int:

@@ -16,7 +16,7 @@ from model.layout import Integers
 
 NO_FEATURE = (-1, -1)
 """Hashed rows of an entry that is an event."""
-_KNOWN = 100_000
+_KNOWN = 20_000
 """Values of features of which the hash is kept at hand."""
 
 

@@ -28,9 +28,10 @@ def run_retrieval_bench(num_items: int, dim: int, say: Say) -> dict[str, Any]:
     """Times of both in turns, on one thread, over queries between three items each, and what the clusters miss."""
     torch.set_num_threads(1)
     item_ID, query_QD = made_catalogue(num_items, dim)
-    clustered = ClusteredIndex(item_ID)
+    bias_I = torch.zeros(num_items)
+    clustered = ClusteredIndex(item_ID, bias_I)
     say(clustered.report)
-    indexes: tuple[ItemIndex, ItemIndex] = (ExactIndex(item_ID), clustered)
+    indexes: tuple[ItemIndex, ItemIndex] = (ExactIndex(item_ID, bias_I), clustered)
     times: tuple[list[float], list[float]] = ([], [])
     recalls = []
     for query_D in query_QD:

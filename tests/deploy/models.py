@@ -12,6 +12,7 @@ from model.item_table import pack_ids
 from model.network import Network, dense_arrays
 from model.recommender import Recommender
 from model.settings import ModelSettings
+from model.transition_memory import TransitionMemory
 from model.value_scale import ValueScale
 from storage.manifest import Manifest, ManifestDraft
 from storage.snapshot_store import SnapshotStore
@@ -31,6 +32,7 @@ def model_arrays(seed: int) -> dict[str, npt.NDArray[Any]]:
     id_bytes, id_ends = pack_ids(ITEM_IDS)
     rows = {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends}
     counts = ActionRates(len(SETTINGS.actions)).state(len(ITEM_IDS)) | ValueScale().state()
+    counts |= TransitionMemory().state(len(ITEM_IDS)) | {"items.count": np.zeros(len(ITEM_IDS), np.float32)}
     return dense_arrays(network) | rows | counts
 
 

@@ -20,9 +20,9 @@ def test_an_action_counts_for_later_actions_of_its_batch_but_not_for_itself() ->
     popularity = Popularity()
     before = popularity.before_each(np.array([2, 2, 0]), 3)
     assert before[0].tolist() == [0, 0, 0]
-    assert before[1].tolist() == [0, 0, popularity.next_weights(1)[0]]
+    assert before[1].tolist() == [0, 0, 1]
     popularity.update(np.array([2, 2]))
-    assert np.array_equal(before[2], popularity.raw(3))
+    assert np.array_equal(before[2], popularity.counts(3))
 
 
 def test_a_restored_popularity_goes_on_as_if_never_stopped() -> None:

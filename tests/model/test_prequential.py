@@ -52,8 +52,10 @@ def test_constant_and_nan_scores_rank_no_better_than_chance(value: float, monkey
     """A dead model must look dead, through the whole step and not in the rank rule alone."""
     real = Objective.scores
 
-    def dead(self: Objective, pass_: Pass, tile: slice) -> npt.NDArray[np.float32]:
-        return np.full_like(real(self, pass_, tile), value)
+    def dead(
+        self: Objective, pass_: Pass, tile: slice, counted_QIG: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        return np.full_like(real(self, pass_, tile, counted_QIG), value)
 
     monkeypatch.setattr(Objective, "scores", dead)
     learner = learner_factory()
