@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(600)]
 @pytest.mark.parametrize("shared", [True, False], ids=["one-folder", "own-folders"])
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 def test_a_rolling_restart_loses_nothing_and_says_how_long_it_paused(
-    kafka: Broker, tmp_path: Path, *, shared: bool, static: bool
+    kafka: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, shared: bool, static: bool
 ) -> None:
     """What every upgrade does to an installation."""
     pauses: list[float] = []
@@ -40,4 +40,5 @@ def test_a_rolling_restart_loses_nothing_and_says_how_long_it_paused(
                     print(f"{name}:", ", ".join(f"p{number} {pause:.2f} s" for number, pause in taken.items()))
         cluster.assert_exact()
     kind = f"{'static' if static else 'dynamic'} members, {'one folder' if shared else 'own folders'}"
-    print(f"pauses of partitions, {kind}: {summary(pauses)}")
+    with capsys.disabled():
+        print(f"\n  pauses of partitions, {kind}: {summary(pauses)}", end=" ")
