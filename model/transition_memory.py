@@ -36,10 +36,10 @@ class TransitionMemory:
 
         -1 stands for an item that nothing is known of.
         """
-        self._make_room(int(recent_R.max(initial=-1)) + 1)
-        strengths_RS = self._counts_IS[recent_R] * _WEIGHTS_R[: len(recent_R), None]
-        rows_RS = self._successors_IS[recent_R]
-        known_RS = (rows_RS >= 0) & (recent_R >= 0)[:, None]
+        in_table_R = (recent_R >= 0) & (recent_R < len(self._successors_IS))
+        recent_R, weights_R = recent_R[in_table_R], _WEIGHTS_R[: len(recent_R)][in_table_R]
+        rows_RS, strengths_RS = self._successors_IS[recent_R], self._counts_IS[recent_R] * weights_R[:, None]
+        known_RS = rows_RS >= 0
         return rows_RS[known_RS].astype(np.int64), strengths_RS[known_RS]
 
     def note(self, recent_R: Integers, row: int) -> None:
@@ -63,8 +63,17 @@ class TransitionMemory:
         return {"memory.successors": rows, "memory.counts": counts}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take over a `state`."""
-        self._successors_IS, self._counts_IS = arrays["memory.successors"].copy(), arrays["memory.counts"].copy()
+        """Take over a `state`; raises `ValueError` where it is none."""
+        successors, counts = arrays.get("memory.successors"), arrays.get("memory.counts")
+        if successors is None or counts is None or successors.shape != counts.shape:
+            got = [None if array is None else array.shape for array in (successors, counts)]
+            raise ValueError(f"memory.successors and memory.counts must have one shape, got {got}")
+        if successors.shape[1:] != (NUM_SUCCESSORS,) or successors.max(initial=-1) >= len(successors):
+            raise ValueError(
+                f"memory.successors must have {NUM_SUCCESSORS} rows below {len(successors)} for each item, "
+                f"got shape {successors.shape} up to {successors.max(initial=-1)}"
+            )
+        self._successors_IS, self._counts_IS = successors.copy(), counts.copy()
 
     def _make_room(self, num_rows: int) -> None:
         had = len(self._successors_IS)

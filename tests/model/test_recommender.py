@@ -162,6 +162,7 @@ def test_a_model_that_has_seen_nothing_answers_with_nothing() -> None:
     """The first snapshot may come before the first item."""
     empty = Recommender.from_state(SMALL, learner_factory().state()[0])
     assert empty.recommend(sequence_of([]), now_ms=0, k=5) == []
+    assert empty.recommend(sequence_of(["x", "y"]), now_ms=9_000, k=5) == []
     assert len(empty.rank(sequence_of(["x"]), now_ms=0, item_ids=["y"])) == 1
 
 

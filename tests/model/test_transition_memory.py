@@ -83,6 +83,29 @@ def test_a_restored_memory_goes_on_as_if_never_stopped() -> None:
         assert strengths(one, [row]) == strengths(other, [row])
 
 
+def test_a_state_that_is_none_is_refused_by_name() -> None:
+    """A damaged version would fail at the first request for it."""
+    memory = TransitionMemory()
+    good = memory.state(4)
+    memory.load(good)
+    bad: list[dict[str, np.ndarray]] = [
+        {},
+        good | {"memory.counts": good["memory.counts"][:2]},
+        {name: array[:, :3] for name, array in good.items()},
+        good | {"memory.successors": np.full_like(good["memory.successors"], 4)},
+    ]
+    for arrays in bad:
+        with pytest.raises(ValueError, match=r"memory\.successors"):
+            memory.load(arrays)
+
+
+def test_an_empty_memory_answers_those_who_know_more() -> None:
+    """A model that has no item yet would fail for every user who has events."""
+    memory = TransitionMemory()
+    memory.load(memory.state(0))
+    assert strengths(memory, [-1, 3]) == {}
+
+
 @pytest.mark.parametrize("exact_softmax_rows", [10_000, 10])
 def test_what_is_counted_adds_to_what_is_learned(exact_softmax_rows: int) -> None:
     """In this stream two items follow each, anew after a while: counts know it before the weights do."""
