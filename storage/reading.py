@@ -27,7 +27,7 @@ class View:
         self._values = values
         self._entries: Entries | None = None
         self._num_rows = sum(map(num_rows, values))
-        self._first = MAX_POSITION
+        self._oldest: Block | None = None
         self._blocks = blocks
 
     @classmethod
@@ -56,7 +56,9 @@ class View:
 
     def holds(self, wanted: int | None, num: int, since: int | None) -> bool:
         """Whether so many rows are enough, and all after `since` are read."""
-        return wanted is not None and num >= wanted and (since is None or self._first <= since)
+        if wanted is None or num < wanted:
+            return False
+        return since is None or (self._oldest is not None and self._oldest.first <= since)
 
     def extend(self, num_more: int | None, since: int | None) -> None:
         """Read so many rows more, or all, and on to those of `since`."""
@@ -65,7 +67,7 @@ class View:
         for block in self._blocks:
             taken.append(block)
             num += block.num_rows
-            self._first = block.first
+            self._oldest = block
             if self.holds(num_more, num, since):
                 self.reach, self.exposures = block.reach, block.exposures
                 break
