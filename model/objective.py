@@ -66,16 +66,24 @@ class Objective:
         self._generator = generator
 
     @property
+    def _exact(self) -> bool:
+        return len(self._table) <= self._settings.exact_softmax_rows
+
+    @property
     def num_columns(self) -> int:
         """Table rows that are scored, padding included."""
         return -(-len(self._table) // COLUMN_TILE) * COLUMN_TILE
 
-    def forward(self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence]) -> Pass:
-        """Run the backbone once over the windows of all new events."""
-        device = self._table.weight.device
-        exact = len(self._table) <= self._settings.exact_softmax_rows
-        num_drawn = 0 if exact else self._settings.num_negatives
-        drawn = torch.randint(max(1, len(self._table)), (num_drawn,), generator=self._generator)
+    def draw(self) -> Tensor:
+        """Rows of a step's uniform negatives; none where the softmax is exact."""
+        num_drawn = 0 if self._exact else self._settings.num_negatives
+        return torch.randint(max(1, len(self._table)), (num_drawn,), generator=self._generator)
+
+    def forward(
+        self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence], drawn: Tensor
+    ) -> Pass:
+        """Run the backbone once over the windows of all new events; `drawn` are the step's negatives."""
+        device, exact = self._table.weight.device, self._exact
         rows = torch.arange(self.num_columns) if exact else _distinct(rows_of(windows, past), drawn)
         leaf = Leaf(rows.to(device), self._table.gather(rows.to(device)))
         outputs = encode_new(self._network, leaf, windows)

@@ -79,12 +79,7 @@ class OnlineLearner:
         self._table = ItemTable(model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device)
         self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
         self._objective = Objective(
-            model_settings,
-            self._network,
-            self._table,
-            self._rates,
-            self._values,
-            self._generators["negatives"],
+            model_settings, self._network, self._table, self._rates, self._values, self._generators["negatives"]
         )
         self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._table, learn_settings.target_weights)
         self._scoring = Scoring(model_settings)
@@ -111,11 +106,13 @@ class OnlineLearner:
         past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
         self._network.train(not self.frozen)
         shortens = self.learn_settings.length_alpha < 2 and not self.frozen
-        pass_, (told_EK, own_EK) = self._forward(events, windows, past, gradient=not (self.frozen or shortens))
+        # One draw for both passes: what is counted of the negatives is counted once.
+        drawn = self._objective.draw()
+        pass_, (told_EK, own_EK) = self._forward(events, windows, past, drawn, gradient=not (self.frozen or shortens))
         targets, rivals = self._scoring.score(self._objective, pass_, encoded)
         report = self._report(events, targets, told_EK.detach().cpu().numpy())
         if shortens:
-            pass_, (told_EK, own_EK) = self._forward(events, self._shortened(windows), past, gradient=True)
+            pass_, (told_EK, own_EK) = self._forward(events, self._shortened(windows), past, drawn, gradient=True)
         self._values.update(events.values)
         if not self.frozen:
             ranking = self._objective.ranking_loss(pass_, told_EK, own_EK)
@@ -211,11 +208,17 @@ class OnlineLearner:
         return [shortened(window, lengths, draws, self._network.token_order) for window in windows]
 
     def _forward(
-        self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence], *, gradient: bool
+        self,
+        events: NewEvents,
+        windows: Sequence[Window],
+        past: Sequence[EncodedSequence],
+        drawn: torch.Tensor,
+        *,
+        gradient: bool,
     ) -> tuple[Pass, tuple[torch.Tensor, torch.Tensor]]:
         """A pass, and what its ranking head gives (see `Objective.ranking`)."""
         with torch.set_grad_enabled(gradient):
-            pass_ = self._objective.forward(events, windows, past)
+            pass_ = self._objective.forward(events, windows, past, drawn)
             return pass_, self._objective.ranking(pass_)
 
     def _count(self, events: NewEvents, report: StepReport) -> None:

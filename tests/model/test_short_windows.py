@@ -1,13 +1,17 @@
 """Stochastic length in the online learner: what is scored sees all, what is learned from is shorter."""
 
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 
 from model.evaluation import Histories
+from model.objective import Objective, Pass
 from model.online import OnlineLearner
+from model.retrieval_loss import RetrievalLoss
+from model.scoring import Scoring
 from model.short_windows import shortened
 from model.stochastic_length import StochasticLength
 from model.token_order import SummedTokens
@@ -86,3 +90,24 @@ def test_what_is_scored_sees_all_of_its_context(monkeypatch: pytest.MonkeyPatch)
     learned = learner_factory(SMALL, SHORT)
     scores(learned, Histories(), 0, 64)
     assert spy.called
+
+
+def test_what_is_counted_is_of_the_negatives_that_are_learned_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gates would learn from the counts of other items than those whose scores stand beside them."""
+    scored: list[Any] = []
+    learned: list[Any] = []
+    score, loss = Scoring.score, RetrievalLoss.__call__
+
+    def spied_score(self: Scoring, objective: Objective, pass_: Pass, encoded: Any) -> Any:
+        scored.append(pass_.columns)
+        return score(self, objective, pass_, encoded)
+
+    def spied_loss(self: RetrievalLoss, pass_: Pass, past: Any, popularity: Any, rivals: Any) -> Any:
+        learned.append(pass_.columns)
+        return loss(self, pass_, past, popularity, rivals)
+
+    monkeypatch.setattr(Scoring, "score", spied_score)
+    monkeypatch.setattr(RetrievalLoss, "__call__", spied_loss)
+    scores(learner_factory(replace(SMALL, exact_softmax_rows=10), SHORT), Histories(), 0, 96)
+    assert len(scored) == len(learned) == 3
+    assert all(np.array_equal(one, other) for one, other in zip(scored, learned, strict=True))
