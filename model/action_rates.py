@@ -56,6 +56,10 @@ class ActionRates:
         if self._total_F[0] > _TOTAL_MEMORY:
             self._total_F /= 2
 
+    def clear(self, rows: Integers) -> None:
+        """Forget items whose rows were taken back."""
+        self._counts_IF[rows[rows < len(self._counts_IF)]] = 0
+
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for serving and for `load`."""
         return {"rates.items": self._with_room(num_rows)[:num_rows].copy(), "rates.total": self._total_F.copy()}

@@ -6,12 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model.item_keys import shared_rows
 from model.layout import Integers
 from model.sequence import NEW_ACTION, UserSequence
+from model.settings import ModelSettings
 from model.user_features import NO_FEATURE, categories, feature_rows
 from model.windows import EncodedSequence, group_starts
 
 _COLUMNS = ("item_ids", "ts_ms", "actions", "values", "groups", "new", "order")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceItems:
+    """The items of a sequence's events."""
+
+    keys: Integers
+    rows: Integers
+    """0 where an item has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,7 @@ class NewEvents:
     indexes: Integers
     """Index of the event in its sequence; among the entries of that in numbers, once it is."""
     rows: Integers
-    """Row of its item; -1 until it is admitted."""
+    """Row of its item; 0 where it has none of its own."""
     actions: Integers
     new: Integers
     numbers: Integers
@@ -77,7 +88,7 @@ def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEve
     return NewEvents(
         owners[sort],
         index[sort],
-        np.full(len(sort), -1),
+        np.zeros(len(sort), np.int64),
         columns["actions"][sort],
         columns["new"][sort],
         first_number + np.arange(len(sort)),
@@ -87,14 +98,15 @@ def order_events(sequences: Sequence[UserSequence], first_number: int) -> NewEve
 
 
 def encode_sequence(
-    sequence: UserSequence, rows: Integers, place: Integers, num_feature_rows: int
+    sequence: UserSequence, items: SequenceItems, place: Integers, settings: ModelSettings
 ) -> tuple[EncodedSequence, Integers]:
     """A sequence in numbers, and the index of each of its events among the entries.
 
-    Given are the rows of its items, the places of its new events in the batch, and how many rows there are for
-    features; with none, these are left out. A feature stands before the group that its update is not after.
+    Given are the places of its new events in the batch. Without rows for features these are left out. A feature stands
+    before the group that its update is not after.
     """
-    told = categories(sequence.features) if num_feature_rows else []
+    rows = items.rows
+    told = categories(sequence.features) if settings.feature_rows else []
     starts = group_starts(sequence.groups)
     before = np.array([starts[each.place] if each.place < len(starts) else each.place for each in told], np.int64)
     at = np.arange(len(rows)) + np.searchsorted(before, np.arange(len(rows)), side="right")
@@ -108,9 +120,10 @@ def encode_sequence(
 
     encoded = EncodedSequence(
         rows=spread(rows, 0),
+        shared=spread(np.where(rows[:, None] > 0, -1, shared_rows(items.keys, settings.shared_rows)), -1),
         seconds=spread(sequence.ts_ms // 1_000, np.array([each.ts_ms // 1_000 for each in told], np.int64)),
         actions=spread(sequence.actions, 0),
-        features=spread(np.full((len(rows), 2), NO_FEATURE), feature_rows(told, num_feature_rows)),
+        features=spread(np.full((len(rows), 2), NO_FEATURE), feature_rows(told, settings.feature_rows)),
         group_starts=spread(at[starts], np.flatnonzero(~is_event)),
         new=spread(sequence.new, 0),
         place=spread(place, -1),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.batch import NewEvents
+from model.layout import Integers
 from model.windows import EncodedSequence
 
 _NEVER = np.iinfo(np.int64).max
@@ -22,7 +23,7 @@ class Candidates:
 
     def note(self, row: int, number: int) -> None:
         """An event of a row; only its first one counts."""
-        if row >= len(self._first):
+        while row >= len(self._first):
             self._first = np.concatenate([self._first, np.full(len(self._first), _NEVER)])
         self._first[row] = min(self._first[row], number)
 
@@ -33,9 +34,15 @@ class Candidates:
         before_QI: npt.NDArray[np.bool_] = first_I < numbers_Q[:, None]
         return before_QI
 
+    def clear(self, rows: Integers) -> None:
+        """Forget rows that were taken back."""
+        self._first[rows[rows < len(self._first)]] = _NEVER
+
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for a checkpoint."""
-        return {"candidates.first": self._first[:num_rows].copy()}
+        first_I = np.full(num_rows, _NEVER)
+        first_I[: len(self._first)] = self._first[:num_rows]
+        return {"candidates.first": first_I}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over a `state`."""
@@ -57,6 +64,6 @@ def leave_out_seen(
         seen = sequence.rows[:end][sequence.actions[:end] != 0]
         was_candidate = candidates_QI[query, row]
         candidates_QI[query, seen] = False
-        repeat_Q[query] = (seen == row).any()
+        repeat_Q[query] = row > 0 and (seen == row).any()
         candidates_QI[query, row] = was_candidate
     return repeat_Q

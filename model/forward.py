@@ -56,14 +56,17 @@ def encode_new(network: Network, leaf: Leaf, windows: Sequence[Window]) -> NewOu
 
 
 def encode_replay(network: Network, leaf: Leaf, sequences: Sequence[EncodedSequence]) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [P, D] for every event with an action of past sequences, the rows [P] they are to find, the masks [P]."""
+    """Queries [P, D] for every event with an action of past sequences, the rows [P] they are to find, the masks [P].
+
+    An item without a row cannot be found.
+    """
     order = network.token_order
     windows = _by_length([_past_window(sequence, order) for sequence in sequences])
     batch = batch_windows(windows, 0, order, leaf.value_UD.device)
     _, out_TD = _run(network, leaf, batch)
     reads, rows, actions = [], [], []
     for window, bos in zip(windows, batch.layout.offsets.tolist(), strict=False):
-        events = np.flatnonzero(window.sequence.actions)
+        events = np.flatnonzero((window.sequence.actions != 0) & (window.sequence.rows > 0))
         reads.append(bos + window.reads(events, order))
         rows.append(window.sequence.rows[events])
         actions.append(window.sequence.actions[events])

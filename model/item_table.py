@@ -1,49 +1,53 @@
-"""The dynamic item table: raw ids to rows that are admitted as they come, and trained only where touched."""
+"""Weights of items by row, trained only where they are touched.
 
-from collections.abc import Iterable, Mapping, Sequence
+Shapes: I rows, U distinct rows, N new rows, D width.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.layout import Integers
+
 _INITIAL_STD = 0.02
 _EPSILON = 1e-8
+_PERIOD_DECAY = 0.9
+"""What is left after each period of what a row remembers of its gradients."""
 
 
 class ItemTable:
-    """Rows of item weights with row-wise AdaGrad; row n belongs to the n-th id that was admitted.
+    """Item weights with row-wise AdaGrad, whose sums fade so that rows go on learning in a stream without end.
 
     The gradient is taken on a leaf of gathered rows, so that neither a dense gradient nor a sparse tensor of the
-    whole table is made (VOCABULARY.md, section 3: 8 ms against 1,361 ms for a dense AdamW over a million rows).
+    whole table is made (VOCABULARY.md, section 3: 8 ms against 1,361 ms for a dense AdamW over a million rows). A sum
+    fades by period, and when its row is touched, as in DeepRec's AdagradDecay. All `num_rows` rows are reserved from
+    the start: the pages of those that were never touched take no memory.
     """
 
-    def __init__(self, dim: int, capacity: int, rate: float, generator: torch.Generator, device: torch.device) -> None:
+    def __init__(self, dim: int, num_rows: int, rate: float, generator: torch.Generator, device: torch.device) -> None:
         self.rate = rate
-        self.generator = generator
-        self.rows: dict[str, int] = {}
-        self.weight = torch.zeros(capacity, dim, device=device)
-        self.accumulator = torch.zeros(capacity, device=device)
+        self.period = 0
+        self._generator = generator
+        # NumPy's zeros are pages that nobody has touched; torch's would be written.
+        self.weight = torch.from_numpy(np.zeros((num_rows, dim), np.float32)).to(device)
+        self._sum_I = torch.from_numpy(np.zeros(num_rows, np.float32)).to(device)
+        self._period_I = torch.from_numpy(np.zeros(num_rows, np.int64)).to(device)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def admit(self, item_id: str) -> int:
-        """Row of an id, which gets one of its own if it has none."""
-        row = self.rows.get(item_id)
-        if row is None:
-            row = self.rows[item_id] = len(self.rows)
-            if row >= len(self.weight):
-                self._grow(2 * len(self.weight))
+    def begin(self, rows_N: Integers, start_ND: Tensor) -> None:
+        """Give new rows their first weights: what their ids have learned so far, and noise."""
+        for row, start_D in zip(rows_N.tolist(), start_ND, strict=True):
             # One draw per row: a row must not depend on how many ids were admitted together.
-            fresh = torch.randn(self.weight.shape[1], generator=self.generator) * _INITIAL_STD
-            self.weight[row] = fresh.to(self.weight.device)
-        return row
+            noise_D = torch.randn(self.weight.shape[1], generator=self._generator) * _INITIAL_STD
+            self.weight[row] = start_D + noise_D.to(self.weight.device)
 
-    def lookup(self, item_ids: Iterable[str]) -> npt.NDArray[np.int64]:
-        """Rows of ids, -1 where an id is unknown."""
-        get = self.rows.get
-        return np.fromiter((get(item_id, -1) for item_id in item_ids), dtype=np.int64)
+    def clear(self, rows: Integers) -> None:
+        """Leave nothing of rows that were taken back."""
+        index = torch.from_numpy(rows).to(self.weight.device)
+        self.weight[index] = 0
+        self._sum_I[index] = 0
+        self._period_I[index] = 0
 
     def gather(self, rows_U: Tensor) -> Tensor:
         """The rows [U, D] as an autograd leaf; `rows_U` holds no row twice."""
@@ -51,52 +55,23 @@ class ItemTable:
 
     def learn(self, rows_U: Tensor, gradient_UD: Tensor) -> None:
         """One step of row-wise AdaGrad: one squared-gradient mean per row."""
-        total_U = self.accumulator[rows_U] + gradient_UD.square().mean(-1)
-        self.accumulator[rows_U] = total_U
+        faded_U = self._sum_I[rows_U] * _PERIOD_DECAY ** (self.period - self._period_I[rows_U])
+        total_U = faded_U + gradient_UD.square().mean(-1)
+        self._sum_I[rows_U] = total_U
+        self._period_I[rows_U] = self.period
         step_U = self.rate / (total_U.sqrt() + _EPSILON)
         self.weight[rows_U] -= gradient_UD * step_U.unsqueeze(-1)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Copies of (weights and ids for serving, what only training needs)."""
-        count = len(self)
-        id_bytes, id_ends = pack_ids(list(self.rows))
-        weight = self.weight[:count].cpu().numpy().copy()
-        return (
-            {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends},
-            {"items.accumulator": self.accumulator[:count].cpu().numpy().copy()},
+    def state(self, num_rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Copies of the first rows: (weights, what only training needs)."""
+        weight, total, period = (
+            column[:num_rows].cpu().numpy().copy() for column in (self.weight, self._sum_I, self._period_I)
         )
+        return {"items.weight": weight}, {"items.gradient_sum": total, "items.period": period}
 
     def load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
         """Take over the rows of a `state`."""
-        self.rows = {
-            item_id: row for row, item_id in enumerate(unpack_ids(model["items.id_bytes"], model["items.id_ends"]))
-        }
-        while len(self.weight) < len(self.rows):
-            self._grow(2 * len(self.weight))
-        self.weight[: len(self)] = torch.from_numpy(model["items.weight"]).to(self.weight.device)
-        self.accumulator[: len(self)] = torch.from_numpy(trainer["items.accumulator"]).to(self.weight.device)
-
-    def _grow(self, capacity: int) -> None:
-        weight = torch.zeros(capacity, self.weight.shape[1], device=self.weight.device)
-        accumulator = torch.zeros(capacity, device=self.weight.device)
-        weight[: len(self.weight)] = self.weight
-        accumulator[: len(self.accumulator)] = self.accumulator
-        self.weight, self.accumulator = weight, accumulator
-
-
-def pack_ids(ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids as (all their UTF-8 bytes in one uint8 array, int64 end of each).
-
-    >>> unpack_ids(*pack_ids(["a", "", "é"]))
-    ['a', '', 'é']
-    """
-    encoded = [item_id.encode("utf-8", "surrogatepass") for item_id in ids]
-    ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
-    return np.frombuffer(b"".join(encoded), dtype=np.uint8).copy(), ends
-
-
-def unpack_ids(id_bytes: np.ndarray, id_ends: np.ndarray) -> list[str]:
-    """The ids of `pack_ids`."""
-    data, starts = id_bytes.tobytes(), [0, *id_ends.tolist()[:-1]]
-    pairs = zip(starts, id_ends.tolist(), strict=False)
-    return [data[start:end].decode("utf-8", "surrogatepass") for start, end in pairs]
+        count = len(model["items.weight"])
+        self.weight[:count] = torch.from_numpy(model["items.weight"]).to(self.weight.device)
+        self._sum_I[:count] = torch.from_numpy(trainer["items.gradient_sum"]).to(self.weight.device)
+        self._period_I[:count] = torch.from_numpy(trainer["items.period"]).to(self.weight.device)

@@ -1,6 +1,6 @@
 """Everything dense: token embeddings, backbone and heads over item rows that are given from outside.
 
-Shapes: T tokens of all windows, D width, F kinds of features.
+Shapes: T tokens of all windows, D width, F kinds of features, N ids.
 """
 
 import math
@@ -53,6 +53,7 @@ class Network(nn.Module):
         self.scale = math.sqrt(settings.dim)
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
         self.user_features = nn.Parameter(torch.empty(settings.feature_rows, settings.dim))
+        self.shared_items = nn.Parameter(torch.zeros(settings.shared_rows, settings.dim))
         self.backbone = HSTU(encoder_settings(settings))
         self.retrieval = RetrievalHead(settings.temperature, len(settings.counts))
         self.ranking = RankingHead(
@@ -81,8 +82,19 @@ class Network(nn.Module):
                 module.generator = generator
 
     def embed(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
-        """Items as the backbone is given them, [T, D]: scaled, 0 where a token has none."""
-        return item_TD * (batch.has_item_T1 * self.scale)
+        """Items as the backbone is given them, [T, D]: scaled, 0 where a token has none.
+
+        An item without a row of its own is what its shared rows have learned.
+        """
+        has_row_T1 = batch.has_item_T1 * (batch.rows_T > 0).unsqueeze(-1)
+        x_TD = item_TD * (has_row_T1 * self.scale)
+        if len(batch.shared_S):
+            x_TD = x_TD.index_add(0, batch.shared_S, self.shared(batch.shared_rows_S2) * self.scale)
+        return x_TD
+
+    def shared(self, rows_N2: Tensor) -> Tensor:
+        """What stands for ids without a row of their own, [N, D], by their shared rows."""
+        return self.shared_items[rows_N2].mean(1)
 
     def forward(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
         """Unit vectors [T, D] from embedded items [T, D] (see `embed`)."""

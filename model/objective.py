@@ -15,16 +15,13 @@ from torch import Tensor
 from model.action_rates import ActionRates
 from model.batch import NewEvents
 from model.forward import Leaf, NewOutputs, encode_new, pad_to_tile, rows_of
-from model.item_table import ItemTable
 from model.layout import Integers
+from model.living_items import LivingItems
 from model.losses import action_loss
 from model.network import Network
-from model.settings import TILE, ModelSettings
+from model.settings import COLUMN_TILE, ModelSettings
 from model.value_scale import ValueScale
 from model.windows import EncodedSequence, Window
-
-COLUMN_TILE = 8 * TILE
-"""Table rows that are scored are padded to multiples of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +50,32 @@ class Objective:
         self,
         settings: ModelSettings,
         network: Network,
-        table: ItemTable,
+        items: LivingItems,
         rates: ActionRates,
         values: ValueScale,
         generator: torch.Generator,
     ) -> None:
         self._settings = settings
         self._network = network
-        self._table = table
+        self._vocabulary, self._table = items.vocabulary, items.table
         self._rates = rates
         self._values = values
         self._generator = generator
 
     @property
     def _exact(self) -> bool:
-        return len(self._table) <= self._settings.exact_softmax_rows
+        return self._vocabulary.num_rows <= self._settings.exact_softmax_rows
 
     @property
     def num_columns(self) -> int:
         """Table rows that are scored, padding included."""
-        return -(-len(self._table) // COLUMN_TILE) * COLUMN_TILE
+        return -(-self._vocabulary.num_rows // COLUMN_TILE) * COLUMN_TILE
 
     def draw(self) -> Tensor:
         """Rows of a step's uniform negatives; none where the softmax is exact."""
-        num_drawn = 0 if self._exact else self._settings.num_negatives
-        return torch.randint(max(1, len(self._table)), (num_drawn,), generator=self._generator)
+        live = torch.from_numpy(np.flatnonzero(self._vocabulary.live_I[: self._vocabulary.num_rows]))
+        num_drawn = 0 if self._exact or not len(live) else self._settings.num_negatives
+        return live[torch.randint(max(1, len(live)), (num_drawn,), generator=self._generator)]
 
     def forward(
         self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence], drawn: Tensor

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from model.action_rates import ActionRates
-from model.batch import NewEvents, encode_sequence, order_events
-from model.item_table import ItemTable
+from model.batch import NewEvents, order_events
+from model.living_items import LivingItems
 from model.network import Network, dense_arrays, load_dense
-from model.objective import COLUMN_TILE, Objective, Pass
+from model.objective import Objective, Pass
 from model.optimizer import DenseOptimizer
 from model.prequential import PrequentialMeter, Targets, join_targets
 from model.replay import ReplayBuffer
@@ -67,6 +67,7 @@ class OnlineLearner:
         self.num_events = 0
         self.num_steps = 0
         self.num_skipped = 0
+        self.num_evicted = 0
         self.meter = PrequentialMeter()
         torch.set_num_threads(learn_settings.num_threads)
         device = pick_device(learn_settings.device)
@@ -75,13 +76,14 @@ class OnlineLearner:
         self._network.reset(self._generators["rows"], self._generators["dropout"])
         self._network.to(device)
         self._optimizer = DenseOptimizer(self._network, learn_settings.dense_rate, learn_settings.max_gradient_norm)
-        capacity = -(-model_settings.initial_capacity // COLUMN_TILE) * COLUMN_TILE
-        self._table = ItemTable(model_settings.dim, capacity, learn_settings.row_rate, self._generators["rows"], device)
+        self._items = LivingItems(model_settings, learn_settings, self._network, self._generators["rows"], device)
         self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
         self._objective = Objective(
-            model_settings, self._network, self._table, self._rates, self._values, self._generators["negatives"]
+            model_settings, self._network, self._items, self._rates, self._values, self._generators["negatives"]
         )
-        self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._table, learn_settings.target_weights)
+        self._retrieval_loss = RetrievalLoss(
+            model_settings, self._network, self._items.vocabulary, learn_settings.target_weights
+        )
         self._scoring = Scoring(model_settings)
         self._most_events = most_events(model_settings.window, self._network.token_order)
         self._replay = ReplayBuffer(learn_settings.replay_users, self._most_events, learn_settings.seed)
@@ -89,17 +91,19 @@ class OnlineLearner:
     @property
     def num_items(self) -> int:
         """Items that have a row."""
-        return len(self._table)
+        return len(self._items.vocabulary)
 
     def step(self, sequences: Sequence[UserSequence]) -> StepReport:
         """Admit ids, score the new events with the current weights, then learn them (with some of the past).
 
-        1. Every id gets a row, in the order of the stream. 2. One forward pass over windows that hold each new event
-        once. 3. One optimizer step on the same pass (with stochastic length: on another, over shorter windows) and on
-        replayed sequences. 4. Ranks and probabilities, taken before that step, go to the meter.
+        1. Ids of new events get a row, in the order of the stream, where they are admitted. 2. One forward pass over
+        windows that hold each new event once. 3. One optimizer step on the same pass (with stochastic length: on
+        another, over shorter windows) and on replayed sequences. 4. Ranks and probabilities, taken before that step, go
+        to the meter. 5. Now and then, ids that went stale lose their rows.
         Raises `ValueError` for a user that comes twice or columns of different lengths.
         """
-        events, encoded = self._admit(sequences)
+        events = order_events(sequences, self.num_events)
+        encoded = self._items.encode(sequences, events, self._scoring.candidates)
         if len(events) == 0:
             return self._report(events, join_targets([]), np.zeros((0, self._network.num_tasks), np.float32))
         windows = self._windows(encoded)
@@ -120,24 +124,26 @@ class OnlineLearner:
         self._count(events, report)
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
+        self._evict()
         return report
 
     def state(self) -> tuple[Arrays, Arrays]:
         """Copies of (what serving needs, what else training needs), for `restore`.
 
         Serving: `dense.*`, `items.weight` float32 [rows, D], `items.id_bytes` uint8, `items.id_ends` int64,
-        `items.count` float32 decayed count of actions, `memory.successors` int32 [rows, 16] and `memory.counts` float32
-        what followed each item (see `TransitionMemory`), `rates.items` float32 [rows, 1 + A] exposures and actions of
-        each item, `rates.total` float32 [1 + A] those of all, `values.scale` float64 [3] (see `ValueScale`).
+        `items.live` uint8 [rows] whether the row is somebody's (row 0 never is), `items.count` float32 decayed count of
+        actions, `memory.successors` int32 [rows, 16] and `memory.counts` float32 what followed each item (see
+        `TransitionMemory`), `rates.items` float32 [rows, 1 + A] exposures and actions of each item, `rates.total`
+        float32 [1 + A] those of all, `values.scale` float64 [3] (see `ValueScale`).
         """
-        num_rows = len(self._table)
-        model, trainer = self._table.state()
+        num_rows = self._items.vocabulary.num_rows
+        model, trainer = self._items.state()
         counted, counting = self._scoring.state(num_rows)
         model |= counted | self._rates.state(num_rows) | self._values.state() | dense_arrays(self._network)
         trainer |= counting | self._optimizer.state() | self._replay.state() | self.meter.state()
         for name, generator in self._generators.items():
             trainer[f"generator.{name}"] = generator.get_state().numpy().copy()
-        counters = [self.num_events, self.num_steps, self.num_skipped, int(self.frozen)]
+        counters = [self.num_events, self.num_steps, self.num_skipped, int(self.frozen), self.num_evicted]
         trainer["learner.counters"] = np.array(counters)
         return model, trainer
 
@@ -159,7 +165,7 @@ class OnlineLearner:
 
     def _load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
         load_dense(self._network, model)
-        self._table.load(model, trainer)
+        self._items.load(model, trainer)
         self._rates.load(model)
         self._values.load(model)
         self._scoring.load(model, trainer)
@@ -167,30 +173,18 @@ class OnlineLearner:
             part.load(trainer)
         for name, generator in self._generators.items():
             generator.set_state(torch.from_numpy(trainer[f"generator.{name}"].copy()))
-        self.num_events, self.num_steps, self.num_skipped, frozen = trainer["learner.counters"].tolist()
+        counters = trainer["learner.counters"].tolist()
+        self.num_events, self.num_steps, self.num_skipped, frozen, self.num_evicted = counters
         self.frozen = bool(frozen)
 
-    def _admit(self, sequences: Sequence[UserSequence]) -> tuple[NewEvents, list[EncodedSequence]]:
-        """Give every id a row, in the order of the stream; context comes before the first new event after it."""
-        events = order_events(sequences, self.num_events)
-        unread = [0] * len(sequences)
-        for owner, index, number in zip(events.owners, events.indexes, events.numbers.tolist(), strict=True):
-            sequence = sequences[owner]
-            for item_id in sequence.item_ids[unread[owner] : index]:
-                if item_id not in self._table.rows:
-                    self._scoring.candidates.note(self._table.admit(item_id), number - 1)
-            self._scoring.candidates.note(self._table.admit(sequence.item_ids[index]), number)
-            unread[owner] = max(unread[owner], int(index) + 1)
-        encoded = []
-        for owner, sequence in enumerate(sequences):
-            rows = np.array([self._table.admit(item_id) for item_id in sequence.item_ids], np.int64)
-            own, place = np.flatnonzero(events.owners == owner), np.full(len(rows), -1)
-            place[events.indexes[own]] = own
-            events.rows[own] = rows[events.indexes[own]]
-            numbers, entries = encode_sequence(sequence, rows, place, self.model_settings.feature_rows)
-            events.indexes[own] = entries[events.indexes[own]]
-            encoded.append(numbers)
-        return events, encoded
+    def _evict(self) -> None:
+        """Take rows back from stale ids; between steps, so that the batch at hand is never concerned."""
+        rows = self._items.stale(self.num_events)
+        if len(rows):
+            self._replay.take_back(self._items.flags(rows), self._items.shared)
+            for part in (self._scoring, self._rates, self._items):
+                part.clear(rows)
+            self.num_evicted += len(rows)
 
     def _windows(self, encoded: Sequence[EncodedSequence]) -> list[Window]:
         """Windows of all new events, by the first that each covers."""
@@ -250,7 +244,8 @@ class OnlineLearner:
         assert gradient is not None
         learned = bool(torch.isfinite(gradient).all()) and self._optimizer.step()
         if learned:
-            self._table.learn(pass_.leaf.rows_U, gradient)
+            self._items.table.period = self.num_events // self.learn_settings.fade_events
+            self._items.table.learn(pass_.leaf.rows_U, gradient)
             self.num_steps += 1
         else:
             self.num_skipped += 1

@@ -49,6 +49,10 @@ class Popularity:
         counts: npt.NDArray[np.float64] = self.raw(num_rows) * 2.0 ** (-self._since_origin / HALF_LIFE_EVENTS)
         return counts
 
+    def clear(self, rows: npt.NDArray[np.int64]) -> None:
+        """Forget rows that were taken back."""
+        self._raw[rows[rows < len(self._raw)]] = 0
+
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for a checkpoint."""
         since = np.array([self._since_origin])

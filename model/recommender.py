@@ -1,6 +1,7 @@
 """Answers from the arrays of one version: which items next, and what a user would do with given items.
 
-Shapes: I items, T tokens of one window, E items that are asked about, D width, K what the ranking head gives.
+Shapes: I rows of the item table, L those that are an item's, T tokens of one window, E items that are asked about, D
+width, K what the ranking head gives.
 """
 
 import heapq
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from model.action_rates import ActionRates
-from model.batch import encode_sequence
+from model.batch import SequenceItems, encode_sequence
 from model.forward import pad_to_tile
 from model.item_index import item_index
-from model.item_table import unpack_ids
+from model.item_keys import item_keys
 from model.layout import Integers
 from model.network import Network, load_dense
+from model.packed_ids import unpack_ids
 from model.retrieval_head import unit_rows
 from model.sequence import UserSequence
 from model.settings import TILE, ModelSettings
@@ -35,25 +37,33 @@ class Recommender:
     ) -> None:
         item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
         weight = torch.from_numpy(arrays["items.weight"].copy())
-        if weight.shape != (len(item_ids), settings.dim):
-            raise ValueError(f"items.weight must have shape {(len(item_ids), settings.dim)}, got {tuple(weight.shape)}")
+        live_I = arrays["items.live"]
+        if weight.shape != (len(item_ids), settings.dim) or live_I.shape != (len(item_ids),):
+            got = tuple(weight.shape), live_I.shape
+            raise ValueError(
+                f"items.weight and items.live must have shapes {(len(item_ids), settings.dim)} and {(len(item_ids),)}, "
+                f"got {got}"
+            )
         self.settings = settings
         self._network = network.eval()
         self._item_ids = item_ids
-        self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
+        # The index knows items alone, by their places among the rows that are somebody's.
+        self._live = np.flatnonzero(live_I)
+        self._places_I = np.full(len(item_ids), -1)
+        self._places_I[self._live] = np.arange(len(self._live))
+        self._rows = {item_ids[row]: row for row in self._live.tolist()}
         self._rates, self._values, self._memory = ActionRates(len(settings.actions)), ValueScale(), TransitionMemory()
         for part in (self._rates, self._values, self._memory):
             part.load(arrays)
-        # The last row stands for every unknown id.
-        mean = weight.mean(0, keepdim=True) if len(weight) else torch.zeros(1, settings.dim)
-        self._weight = torch.cat([weight, mean])
+        self._weight = weight
         retrieval = network.retrieval
         self._temperature = retrieval.temperature().item()
         # Scores are in units of the cosine: what is counted is multiplied by the temperature instead.
         gates = (retrieval.gates * self._temperature).tolist()
         self._gates = dict(zip(settings.counts, gates, strict=True))
-        bias_I = torch.log1p(torch.from_numpy(arrays["items.count"].copy())) * self._gates.get("popularity", 0.0)
-        self.index = item_index(unit_rows(weight), bias_I, exact_items)
+        counts_L = torch.from_numpy(arrays["items.count"][self._live])
+        bias_L = torch.log1p(counts_L) * self._gates.get("popularity", 0.0)
+        self.index = item_index(unit_rows(weight[self._live]), bias_L, exact_items)
 
     @classmethod
     def from_state(
@@ -71,7 +81,7 @@ class Recommender:
     @property
     def num_items(self) -> int:
         """Items that can be recommended."""
-        return len(self._item_ids)
+        return len(self._live)
 
     def contains(self, item_id: str) -> bool:
         """Whether the item has a row."""
@@ -87,35 +97,35 @@ class Recommender:
         """
         if k < 1:
             raise ValueError(f"k must be >= 1, got {k}")
-        batch, last = self._window(sequence, now_ms, np.zeros(0, np.int64))
+        batch, last = self._window(sequence, now_ms, [])
         query_D = self._encode(batch)[1][last]
         acted = {item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask}
         answer: list[tuple[str, float]] = []
-        for row, score in self._best_first(query_D, sequence, k + len(acted)):
+        for place, score in self._best_first(query_D, sequence, k + len(acted)):
             if len(answer) == k or not np.isfinite(score):
                 break
-            if self._item_ids[row] not in acted and self._item_ids[row] not in unavailable:
-                answer.append((self._item_ids[row], score / self._temperature))
+            item_id = self._item_ids[self._live[place]]
+            if item_id not in acted and item_id not in unavailable:
+                answer.append((item_id, score / self._temperature))
         return answer
 
     def _best_first(self, query_D: Tensor, sequence: UserSequence, count: int) -> Iterator[tuple[int, float]]:
-        """Row and score of all items, best first: of those that followed the user's last ones, and of the others."""
+        """Place and score of all items, best first: of those that followed the user's last ones, and of the others."""
         if "transitions" not in self._gates:
             return self.index.best_first(query_D, count)
-        rows = np.array([self._rows.get(item_id, -1) for item_id in sequence.item_ids], np.int64)
-        rows_M, strengths_M = self._memory.read(last_acted(rows, sequence.actions))
-        rows_U, places_M = np.unique(rows_M, return_inverse=True)
-        boosts_U = self._gates["transitions"] * np.log1p(np.bincount(places_M, strengths_M, len(rows_U)))
-        scores_U = self.index.scores(query_D, rows_U) + boosts_U
+        rows_M, strengths_M = self._memory.read(last_acted(self._rows_of(sequence.item_ids), sequence.actions))
+        places_U, of_U_M = np.unique(self._places_I[rows_M], return_inverse=True)
+        boosts_U = self._gates["transitions"] * np.log1p(np.bincount(of_U_M, strengths_M, len(places_U)))
+        scores_U = self.index.scores(query_D, places_U) + boosts_U
         order = np.argsort(-scores_U, kind="stable")
-        boosted = zip(rows_U[order].tolist(), scores_U[order].tolist(), strict=True)
-        own = set(rows_U.tolist())
+        boosted = zip(places_U[order].tolist(), scores_U[order].tolist(), strict=True)
+        own = set(places_U.tolist())
         others = (pair for pair in self.index.best_first(query_D, count + len(own)) if pair[0] not in own)
         return heapq.merge(boosted, others, key=lambda pair: -pair[1])
 
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
-        """Probability of each action for each item, in the order asked; an unknown id has the mean item's row."""
+        """Probability of each action for each item, in the order asked; an unknown id is what its shared rows are."""
         probability_EA = torch.sigmoid(self._ranked(sequence, now_ms, item_ids))
         return [dict(zip(self.settings.actions, row, strict=False)) for row in probability_EA.tolist()]
 
@@ -130,9 +140,8 @@ class Recommender:
 
     def _ranked(self, sequence: UserSequence, now_ms: int, item_ids: Sequence[str]) -> Tensor:
         """What the ranking head gives for each item, [E, K]."""
-        unknown = self.num_items
-        rows = np.array([self._rows.get(item_id, unknown) for item_id in item_ids], np.int64)
-        batch, _ = self._window(sequence, now_ms, rows)
+        rows = self._rows_of(item_ids)
+        batch, _ = self._window(sequence, now_ms, item_ids)
         items_ED, targets_ED = (pad_to_tile(x_TD[batch.targets_E]) for x_TD in self._encode(batch))
         rates_E3A = pad_to_tile(self._rates.inputs(rows, self._network.seen(batch)))
         told_EK: Tensor = self._network.ranking(targets_ED, items_ED, rates_E3A)[0][: len(rows)]
@@ -143,12 +152,15 @@ class Recommender:
         item_TD = self._network.embed(self._weight[batch.rows_T], batch)
         return item_TD, self._network(item_TD, batch)
 
-    def _window(self, sequence: UserSequence, now_ms: int, target_rows: Integers) -> tuple[WindowBatch, int]:
+    def _rows_of(self, item_ids: Sequence[str]) -> Integers:
+        return np.array([self._rows.get(item_id, 0) for item_id in item_ids], np.int64)
+
+    def _window(self, sequence: UserSequence, now_ms: int, targets: Sequence[str]) -> tuple[WindowBatch, int]:
         """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
         order, count = self._network.token_order, len(sequence.item_ids)
-        # What is asked about, or row 0 as an event that nobody reads, follows the history: it brings the time.
-        asked = target_rows if len(target_rows) else np.zeros(1, np.int64)
-        rows = [self._rows.get(item_id, self.num_items) for item_id in sequence.item_ids]
+        # What is asked about, or an event that nobody reads, follows the history: it brings the time.
+        asked = targets if len(targets) else [""]
+        item_ids = [*sequence.item_ids, *asked]
         now = replace(
             sequence,
             ts_ms=np.r_[sequence.ts_ms, np.full(len(asked), now_ms)],
@@ -157,13 +169,14 @@ class Recommender:
             new=np.zeros(count + len(asked), np.int64),
         )
         places = np.full(count + len(asked), -1)
-        encoded, at = encode_sequence(now, np.r_[rows, asked].astype(np.int64), places, self.settings.feature_rows)
+        items = SequenceItems(item_keys(item_ids), self._rows_of(item_ids))
+        encoded, at = encode_sequence(now, items, places, self.settings)
         entries, length = history(encoded, int(at[count]), self.settings.window, order)
         window = Window(
             encoded.pick(np.r_[entries, at[count:]]),
             len(entries),
             length,
-            len(entries) + np.arange(len(target_rows)),
+            len(entries) + np.arange(len(targets)),
         )
-        room = -(-len(target_rows) // TILE) * TILE
+        room = -(-len(targets) // TILE) * TILE
         return batch_windows([window], room, order, torch.device("cpu")), order.tokens_per_event * len(entries)

@@ -1,17 +1,19 @@
 """The past that is learned again: one newest window for each of a bounded, even choice of all users so far."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from model.item_table import pack_ids, unpack_ids
 from model.layout import Integers
+from model.packed_ids import pack_ids, unpack_ids
 from model.windows import EncodedSequence, newest_entries
 
-_COLUMNS = ("rows", "seconds", "actions", "features", "group_starts")
+_COLUMNS = ("rows", "shared", "seconds", "actions", "features", "group_starts")
 
 
 class ReplayBuffer:
@@ -53,6 +55,15 @@ class ReplayBuffer:
             draw = torch.randint(len(self._sequences), (count,), generator=self._generator)
             chosen.update(dict.fromkeys(draw.tolist()[: count - len(chosen)]))
         return [self._sequences[slot] for slot in chosen]
+
+    def take_back(self, is_gone_I: npt.NDArray[np.bool_], shared_of: Callable[[Integers], Integers]) -> None:
+        """Let shared rows, which are told by row, stand for the items whose rows are taken back."""
+        for slot, sequence in enumerate(self._sequences):
+            gone = np.flatnonzero(is_gone_I[sequence.rows])
+            if len(gone):
+                rows, shared = sequence.rows.copy(), sequence.shared.copy()
+                rows[gone], shared[gone] = 0, shared_of(sequence.rows[gone])
+                self._sequences[slot] = replace(sequence, rows=rows, shared=shared)
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies for a checkpoint."""
@@ -101,11 +112,17 @@ class ReplayBuffer:
 
 
 def _context(
-    rows: Integers, seconds: Integers, actions: Integers, features: Integers, group_starts: Integers
+    rows: Integers,
+    shared: Integers,
+    seconds: Integers,
+    actions: Integers,
+    features: Integers,
+    group_starts: Integers,
 ) -> EncodedSequence:
     nothing = np.zeros_like(rows)
     return EncodedSequence(
         rows=rows,
+        shared=shared,
         seconds=seconds,
         actions=actions,
         features=features,
@@ -115,4 +132,4 @@ def _context(
     )
 
 
-_NOTHING = _context(*(np.zeros(shape, np.int64) for shape in (0, 0, 0, (0, 2), 0)))
+_NOTHING = _context(*(np.zeros(shape, np.int64) for shape in (0, (0, 2), 0, 0, (0, 2), 0)))

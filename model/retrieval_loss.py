@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from model.forward import encode_replay
-from model.item_table import ItemTable
 from model.losses import exact_softmax, sampled_softmax, weighted_mean
 from model.network import Network
 from model.objective import Pass
 from model.popularity import Popularity
 from model.rivals import Rivals
 from model.settings import ModelSettings
+from model.vocabulary import Vocabulary
 from model.windows import EncodedSequence
 
 
@@ -24,11 +24,11 @@ class RetrievalLoss:
     """Mean over new targets plus mean over replayed ones, each target as heavy as its actions."""
 
     def __init__(
-        self, settings: ModelSettings, network: Network, table: ItemTable, target_weights: tuple[float, ...]
+        self, settings: ModelSettings, network: Network, vocabulary: Vocabulary, target_weights: tuple[float, ...]
     ) -> None:
         if len(target_weights) not in (0, len(settings.actions)):
             raise ValueError(f"target_weights must be none or one for each of {settings.actions}, got {target_weights}")
-        self._network, self._table = network, table
+        self._network, self._vocabulary = network, vocabulary
         self._weights_A = torch.tensor(target_weights)
 
     def __call__(self, pass_: Pass, past: Sequence[EncodedSequence], popularity: Popularity, rivals: Rivals) -> Tensor:
@@ -38,13 +38,16 @@ class RetrievalLoss:
         already.
         """
         loss = pass_.query_QD.sum() * 0
-        if pass_.events.is_target.any():
+        if (pass_.events.rows[pass_.events.is_target] > 0).any():
             loss = loss + self._new(pass_, popularity, rivals)
         if past:
             past_PD, past_P, actions_P = encode_replay(self._network, pass_.leaf, past)
+            if not len(past_P):
+                return loss
             temperature = self._network.retrieval.temperature().detach()
             logits_PC, columns_C = self._logits(pass_, past_PD, past_P, temperature)
-            loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, popularity)
+            barred_1I = torch.from_numpy(~self._vocabulary.live_I[None]).to(past_PD.device)
+            loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, popularity, barred_1I)
             loss = loss + weighted_mean(loss_P, actions_P, self._weights_A)
         return loss
 
@@ -52,7 +55,8 @@ class RetrievalLoss:
         """Of the new targets.
 
         What is no candidate of a target, as the user has acted on it or the stream brought it later, is no competitor
-        in its softmax either: serving filters it, so nothing is to be learned from it.
+        in its softmax either: serving filters it, so nothing is to be learned from it. Nor is anything from a target
+        without a row.
         """
         retrieval, device = self._network.retrieval, pass_.query_QD.device
         targets = pass_.events.select(pass_.events.is_target)
@@ -66,14 +70,15 @@ class RetrievalLoss:
             counted_QCG = torch.from_numpy(rivals.counted_QCG[:, : logits_QC.shape[1]]).to(device)
             gated_QC = logits_QC.detach() + counted_QCG @ retrieval.gates
             loss_Q = loss_Q + self._softmax(pass_, gated_QC, target_Q, columns_C, popularity, barred_QI)
-        return weighted_mean(loss_Q, actions_Q, self._weights_A)
+        has_row_Q = target_Q > 0
+        return weighted_mean(loss_Q[has_row_Q], actions_Q[has_row_Q], self._weights_A)
 
     def _logits(
         self, pass_: Pass, query_QD: Tensor, target_Q: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Of all items, or of the sample (every target, then the drawn ones) and which those are."""
         if pass_.exact:
-            value_ID = pass_.leaf.value_UD[: len(self._table)]
+            value_ID = pass_.leaf.value_UD[: self._vocabulary.num_rows]
             return self._network.retrieval.cosines(query_QD, value_ID) / temperature, None
         sample_S = torch.cat([target_Q, pass_.drawn_S])
         item_SD = pass_.leaf.value_UD[pass_.leaf.place(sample_S)]
@@ -86,18 +91,14 @@ class RetrievalLoss:
         target_Q: Tensor,
         sample_S: Tensor | None,
         popularity: Popularity,
-        barred_QI: Tensor | None = None,
+        barred_QI: Tensor,
     ) -> Tensor:
         """Loss of each target; in a sample, targets are as frequent as they are popular, and the rest is uniform."""
-        num_rows = len(self._table)
+        num_rows, num_items = self._vocabulary.num_rows, len(self._vocabulary)
         if sample_S is None:
-            if barred_QI is not None:
-                logits_QC = logits_QC.masked_fill(barred_QI[:, :num_rows], -torch.inf)
-            return exact_softmax(logits_QC, target_Q)
+            return exact_softmax(logits_QC.masked_fill(barred_QI[:, :num_rows], -torch.inf), target_Q)
         counts = torch.from_numpy(popularity.counts(num_rows)).to(logits_QC.device)
-        share_S = (counts[sample_S] + 1) / (counts.sum() + num_rows)
-        expected_S = len(target_Q) * share_S + len(pass_.drawn_S) / num_rows
-        hit_QS = sample_S == target_Q.unsqueeze(-1)
-        if barred_QI is not None:
-            hit_QS = hit_QS | barred_QI[:, sample_S]
+        share_S = (counts[sample_S] + 1) / (counts.sum() + num_items)
+        expected_S = len(target_Q) * share_S + len(pass_.drawn_S) / num_items
+        hit_QS = (sample_S == target_Q.unsqueeze(-1)) | barred_QI[:, sample_S]
         return sampled_softmax(logits_QC.diagonal(), logits_QC, expected_S.log().float(), hit_QS)

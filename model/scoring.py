@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from model.batch import NewEvents
 from model.candidates import Candidates, leave_out_seen
+from model.layout import Integers
 from model.objective import Objective, Pass
 from model.popularity import Popularity
 from model.prequential import Targets, candidate_ranks, join_targets
@@ -58,6 +59,11 @@ class Scoring:
             rivals.append(Rivals(candidates_QI, learned_QCG))
         return join_targets(parts), join_rivals(rivals)
 
+    def clear(self, rows: Integers) -> None:
+        """Forget items whose rows were taken back."""
+        for part in (self.candidates, self.popularity, self.memory):
+            part.clear(rows)
+
     def state(self, num_rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Copies of (what serving needs, what else `load` needs)."""
         counts = {"items.count": self.popularity.counts(num_rows).astype(np.float32)}
@@ -93,5 +99,6 @@ class Scoring:
             recent = last_acted(sequence.rows[:end], sequence.actions[:end])
             rows_M, strengths_M = self.memory.read(recent)
             np.add.at(followed_QI[query], rows_M, strengths_M)
-            self.memory.note(recent, row)
+            if row > 0:
+                self.memory.note(recent, row)
         return followed_QI

@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from model.admission import AdmissionName
 from model.stochastic_length import Selection
 from model.token_order import TOKEN_ORDERS, LayoutName
 
 TILE = 32
-"""Rows in a tile: token counts, query counts and table columns are padded to multiples of it."""
+"""Rows in a tile: token counts and query counts are padded to multiples of it."""
+COLUMN_TILE = 8 * TILE
+"""Rows of the item table that are scored are padded to multiples of this."""
 
 
 def _require(ok: bool, name: str, allowed: str, got: object) -> None:
@@ -55,8 +58,8 @@ class ModelSettings:
     """Whether an item's decayed count of actions adds to its score in retrieval."""
     feature_rows: int = 1_024
     """Rows that names and values of user features share by hash; 0: the model is told of none."""
-    initial_capacity: int = 1_024
-    """Rows that the item table has room for at first; it doubles when it is full."""
+    shared_rows: int = 256
+    """Rows that stand, two together, for ids that have none of their own."""
 
     def __post_init__(self) -> None:
         _require(1 <= len(self.actions) <= 31, "actions", "1 to 31 names", self.actions)
@@ -77,7 +80,7 @@ class ModelSettings:
         _require(self.num_negatives >= 1, "num_negatives", ">= 1", self.num_negatives)
         _require(self.ranking_experts >= 1, "ranking_experts", ">= 1", self.ranking_experts)
         _require(self.feature_rows >= 0, "feature_rows", ">= 0", self.feature_rows)
-        _require(self.initial_capacity >= 1, "initial_capacity", ">= 1", self.initial_capacity)
+        _require(self.shared_rows >= 1, "shared_rows", ">= 1", self.shared_rows)
 
     @property
     def counts(self) -> tuple[str, ...]:
@@ -118,6 +121,18 @@ class LearnSettings:
     """Of stochastic length, in (1, 2]: of a long context about window^(alpha / 2) events are learned from; 2: all."""
     length_selection: Selection = "weighted"
     """Which events of a shortened context stay."""
+    max_items: int = 1_000_000
+    """Ids that have a row of their own at one time; what that takes is reserved, and used as they come."""
+    admission: AdmissionName = "always"
+    """Which new ids get a row: all; `seen`: those seen `admit_after` times lately, as a sketch counts; `probabilistic`:
+    95 % of those seen so often, by chance, which takes no memory (Liu et al. 2022, section 2.2.1)."""
+    admit_after: int = 2
+    """Sightings after which an id is admitted, where not all are."""
+    item_ttl_days: float = 0.0
+    """Days of event time after which an id that did not come again loses its row; 0: never. Where 90 % of the rows are
+    taken, those seen least lately lose theirs, down to 80 %."""
+    fade_events: int = 1_000_000
+    """Events after which what item rows remember of their gradients counts .9 as much."""
     max_gradient_norm: float = 1.0
     """Dense gradients are scaled down to this norm."""
     seed: int = 0
@@ -140,6 +155,12 @@ class LearnSettings:
         _require(1 < self.length_alpha <= 2, "length_alpha", "in (1, 2]", self.length_alpha)
         selections = get_args(Selection)
         _require(self.length_selection in selections, "length_selection", f"one of {selections}", self.length_selection)
+        _require(self.max_items >= 16, "max_items", ">= 16", self.max_items)
+        admissions = get_args(AdmissionName)
+        _require(self.admission in admissions, "admission", f"one of {admissions}", self.admission)
+        _require(2 <= self.admit_after <= 255, "admit_after", "2 to 255", self.admit_after)
+        _require(self.item_ttl_days >= 0, "item_ttl_days", ">= 0", self.item_ttl_days)
+        _require(self.fade_events >= 1, "fade_events", ">= 1", self.fade_events)
         _require(self.max_gradient_norm > 0, "max_gradient_norm", "> 0", self.max_gradient_norm)
         _require(self.seed >= 0, "seed", ">= 0", self.seed)
         _require(self.device in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", self.device)

@@ -56,6 +56,15 @@ class TransitionMemory:
         self._counts_IS[recent_R] = counts_RS
         self._successors_IS[recent_R, places_R] = row
 
+    def clear(self, rows: Integers) -> None:
+        """Forget rows that were taken back: what followed them, and that they followed others."""
+        is_gone_I = np.zeros(max(len(self._successors_IS), int(rows.max(initial=0)) + 1), np.bool_)
+        is_gone_I[rows] = True
+        gone_IS = (self._successors_IS >= 0) & is_gone_I[self._successors_IS]
+        gone_IS |= is_gone_I[: len(gone_IS), None]
+        self._successors_IS[gone_IS] = -1
+        self._counts_IS[gone_IS] = 0
+
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for serving and for `load`."""
         self._make_room(num_rows)
@@ -83,12 +92,12 @@ class TransitionMemory:
 
 
 def last_acted(rows: Integers, actions: Integers) -> Integers:
-    """Rows that were acted on last, newest first, each once.
+    """Rows that were acted on last, newest first, each once; row 0, of items that have none, is left out.
 
-    >>> last_acted(np.array([3, 4, 3, 5, 6]), np.array([1, 1, 2, 0, 1])).tolist()
+    >>> last_acted(np.array([3, 4, 3, 5, 6, 0]), np.array([1, 1, 2, 0, 1, 1])).tolist()
     [6, 3, 4]
     """
-    newest = rows[actions != 0][: -NUM_RECENT - 1 : -1]
+    newest = rows[(actions != 0) & (rows > 0)][: -NUM_RECENT - 1 : -1]
     first = np.unique(newest, return_index=True)[1]
     distinct: Integers = newest[np.sort(first)]
     return distinct

@@ -1,6 +1,6 @@
 """A batch of windows as tensors: one after the other, each with its history tokens, then its target tokens.
 
-Shapes: T tokens of all windows, E targets, F what tokens tell of features.
+Shapes: T tokens of all windows, E targets, F what tokens tell of features, S tokens with an item without a row.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,10 @@ class WindowBatch:
     """Row of each token's item, 0 where it has none."""
     has_item_T1: Tensor
     """1.0 where the token has an item."""
+    shared_S: Tensor
+    """Tokens with an item that has no row of its own."""
+    shared_rows_S2: Tensor
+    """Shared rows that stand for each of them."""
     actions_T: Tensor
     """Action masks of the tokens that have one; -1 for the others."""
     told_F: Tensor
@@ -64,6 +68,8 @@ def batch_windows(windows: Sequence[Window], num_targets: int, order: TokenOrder
     return WindowBatch(
         rows_T=tensor(tokens.rows),
         has_item_T1=tensor(tokens.has_item),
+        shared_S=tensor(np.flatnonzero(tokens.shared[:, 0] >= 0)),
+        shared_rows_S2=tensor(tokens.shared[tokens.shared[:, 0] >= 0]),
         actions_T=tensor(tokens.actions),
         told_F=tensor(*tokens.told),
         features_F=tensor(*tokens.features),
@@ -80,6 +86,7 @@ class _Tokens:
     def __init__(self, num_tokens: int) -> None:
         self.rows = np.zeros(num_tokens, np.int64)
         self.has_item = np.zeros((num_tokens, 1), np.float32)
+        self.shared = np.full((num_tokens, 2), -1)
         self.actions = np.full(num_tokens, -1)
         self.times, self.queries = np.zeros(num_tokens, np.int64), np.zeros(num_tokens, np.int64)
         self.told: list[Integers] = [np.zeros(0, np.int64)]
@@ -97,6 +104,7 @@ class _Tokens:
         following = np.minimum(entries + 1, len(sequence.rows) - 1)
         self.rows[history] = sequence.rows[entries] * tokens.has_item
         self.has_item[history, 0] = tokens.has_item & is_event
+        self.shared[history] = np.where(tokens.has_item[:, None], sequence.shared[entries], -1)
         self.actions[history] = np.where(tokens.has_action & is_event, sequence.actions[entries], -1)
         self.times[history] = sequence.seconds[entries]
         self.queries[history] = sequence.seconds[np.where(tokens.has_action, following, entries)]
@@ -111,5 +119,6 @@ class _Tokens:
         sequence, targets = window.sequence, window.targets
         places = first + np.arange(len(targets))
         self.rows[places], self.has_item[places] = sequence.rows[targets], 1
+        self.shared[places] = sequence.shared[targets]
         self.times[places] = self.queries[places] = sequence.seconds[targets]
         return places

@@ -25,7 +25,9 @@ class EncodedSequence:
     """A sequence in numbers: its events, and between them, by time, what was told of the user."""
 
     rows: Integers
-    """Row of each event's item; 0 for a feature."""
+    """Row of each event's item; 0 for a feature, and where the item has none of its own."""
+    shared: Integers
+    """Rows that stand for an item that has none of its own, [n, 2]; -1 for what has one, and for features."""
     seconds: Integers
     actions: Integers
     """Action masks; 0 for a feature."""
@@ -48,6 +50,7 @@ class EncodedSequence:
         """Some of the entries, in their order."""
         return EncodedSequence(
             rows=self.rows[entries],
+            shared=self.shared[entries],
             seconds=self.seconds[entries],
             actions=self.actions[entries],
             features=self.features[entries],

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from model.item_table import pack_ids, unpack_ids
+from model.packed_ids import pack_ids, unpack_ids
 from storage.changes import SampleRef
 from storage.entries import pack_position, unpack_position
 from streams.samples import Sample

@@ -108,11 +108,11 @@ class LearnedModel:
         self.created_ms = int(time.time() * 1000)
         weights, trainer = self.learner.state()
         trainer |= self.ranges.state()
-        rows, dim = weights["items.weight"].shape
+        weight = weights["items.weight"]
         draft = ManifestDraft(
             run_id=self.run_id,
             version=self.version,
-            tables={"items": Table(rows=rows, dim=dim, dtype=str(weights["items.weight"].dtype))},
+            tables={"items": Table(rows=self.num_rows, dim=weight.shape[1], dtype=str(weight.dtype))},
             offsets={self.log: {str(number): offset for number, offset in sorted(offsets.items())}},
             sample_marks=self.marks.as_manifest(),
             event_time_ms=self.event_time_ms,

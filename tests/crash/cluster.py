@@ -14,6 +14,7 @@ from typing import Any
 from deploy.broker import free_port
 from storage.store_settings import StoreSettings
 from streams.faults import EXIT_FAULT
+from streams.topics import admin_client
 from tests.brokers import Broker, fresh_topics, wait_until
 from tests.crash.load import ACTIONS
 from tests.crash.verdict import Found, SentSamples, compare
@@ -196,6 +197,16 @@ class Cluster:
     def wait_held(self, seconds: float = SETTLED_SECONDS) -> None:
         """Wait until all partitions are held."""
         wait_until("all partitions are held", self._holds_all, seconds)
+
+    def wait_stable(self) -> None:
+        """Wait until all partitions are held and none is about to change hands."""
+
+        def is_stable() -> bool:
+            with admin_client(self.kafka) as admin:
+                state = admin.describe_groups([self.kafka.group])[self.kafka.group]["group_state"]
+            return state == "Stable" and self._holds_all()
+
+        wait_until("the group is stable", is_stable, SETTLED_SECONDS)
 
     def wait_shipped(self) -> None:
         """Wait until there is a shipped checkpoint of each partition that is newer than now."""

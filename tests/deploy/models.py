@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 
 from model.action_rates import ActionRates
-from model.item_table import pack_ids
 from model.network import Network, dense_arrays
+from model.packed_ids import pack_ids
 from model.recommender import Recommender
 from model.settings import ModelSettings
 from model.transition_memory import TransitionMemory
@@ -17,7 +17,7 @@ from model.value_scale import ValueScale
 from storage.manifest import Manifest, ManifestDraft
 from storage.snapshot_store import SnapshotStore
 
-SETTINGS = ModelSettings(actions=("like", "dislike"), dim=16, num_layers=1, window=32, initial_capacity=64)
+SETTINGS = ModelSettings(actions=("like", "dislike"), dim=16, num_layers=1, window=32)
 NOW_MS = 1_000_000
 """The clock of those who load them; a version is 2.5 s old."""
 ITEM_IDS = tuple(f"i{number}" for number in range(40))
@@ -28,11 +28,13 @@ def model_arrays(seed: int) -> dict[str, npt.NDArray[Any]]:
     generator = torch.Generator().manual_seed(seed)
     network = Network(SETTINGS)
     network.reset(generator, generator)
-    weight = np.random.default_rng(seed).normal(size=(len(ITEM_IDS), SETTINGS.dim)).astype(np.float32)
-    id_bytes, id_ends = pack_ids(ITEM_IDS)
-    rows = {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends}
-    counts = ActionRates(len(SETTINGS.actions)).state(len(ITEM_IDS)) | ValueScale().state()
-    counts |= TransitionMemory().state(len(ITEM_IDS)) | {"items.count": np.zeros(len(ITEM_IDS), np.float32)}
+    num_rows = 1 + len(ITEM_IDS)
+    weight = np.random.default_rng(seed).normal(size=(num_rows, SETTINGS.dim)).astype(np.float32)
+    id_bytes, id_ends = pack_ids(["", *ITEM_IDS])
+    live = np.array([0] + [1] * len(ITEM_IDS), np.uint8)
+    rows = {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends, "items.live": live}
+    counts = ActionRates(len(SETTINGS.actions)).state(num_rows) | ValueScale().state()
+    counts |= TransitionMemory().state(num_rows) | {"items.count": np.zeros(num_rows, np.float32)}
     return dense_arrays(network) | rows | counts
 
 

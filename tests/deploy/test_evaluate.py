@@ -15,7 +15,7 @@ from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
 
-MODEL = ModelSettings(dim=16, window=32, num_layers=1, initial_capacity=8)
+MODEL = ModelSettings(dim=16, window=32, num_layers=1)
 LEARN = LearnSettings(batch_events=16, device="cpu")
 NEEDED = {
     *("events_scored", "hit_rate", "ndcg", "mrr", "auc", "normalized_entropy", "hit_rate_last_quarter"),

@@ -6,7 +6,7 @@ from model.evaluation import Histories, Interaction
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 
-SMALL = ModelSettings(actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1, initial_capacity=8)
+SMALL = ModelSettings(actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1)
 LEARN = LearnSettings(batch_events=32, replay_sequences=2)
 
 

@@ -171,7 +171,7 @@ def test_k_below_one_and_rows_of_another_width_are_refused(learner: OnlineLearne
     arrays = learner.state()[0]
     with pytest.raises(ValueError, match="k must be >= 1, got 0"):
         Recommender.from_state(SMALL, arrays).recommend(sequence_of([]), now_ms=0, k=0)
-    with pytest.raises(ValueError, match=r"items\.weight must have shape"):
+    with pytest.raises(ValueError, match=r"items\.weight and items\.live must have shapes"):
         Recommender.from_state(SMALL, {**arrays, "items.weight": arrays["items.weight"][:-1]})
 
 

@@ -11,6 +11,7 @@ def sequence_of(row: int, count: int = 3) -> EncodedSequence:
         rows=column,
         seconds=np.arange(count),
         actions=np.ones(count, np.int64),
+        shared=np.full((count, 2), -1),
         features=np.full((count, 2), NO_FEATURE),
         group_starts=np.arange(count),
         new=np.ones(count, np.int64),

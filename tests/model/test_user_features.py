@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.batch import encode_sequence
+from model.batch import SequenceItems, encode_sequence
 from model.evaluation import NOTHING_KNOWN, Histories, Interaction
 from model.online import OnlineLearner
 from model.sequence import UserSequence
@@ -36,7 +36,8 @@ def sequence_of(times: list[int], groups: list[int], features: list[UserFeature]
 
 def encoded(sequence: UserSequence) -> tuple[EncodedSequence, np.ndarray]:
     count = len(sequence.item_ids)
-    return encode_sequence(sequence, np.arange(count) + 100, np.full(count, -1), 1_024)
+    items = SequenceItems(np.arange(count), np.arange(count) + 100)
+    return encode_sequence(sequence, items, np.full(count, -1), ModelSettings())
 
 
 def test_a_name_has_one_row_and_each_of_its_values_another() -> None:
@@ -73,7 +74,8 @@ def test_features_stand_among_the_events_by_time_and_never_inside_a_group() -> N
 
 def test_a_model_without_feature_rows_is_told_nothing() -> None:
     told = [UserFeature(0, 0, "age", 30)]
-    numbers, at = encode_sequence(sequence_of([1], [7], told), np.array([5]), np.array([0]), 0)
+    items = SequenceItems(np.array([0]), np.array([5]))
+    numbers, at = encode_sequence(sequence_of([1], [7], told), items, np.array([0]), ModelSettings(feature_rows=0))
     assert (numbers.rows.tolist(), at.tolist()) == ([5], [0])
 
 

@@ -18,6 +18,7 @@ def encoded(new: np.ndarray, groups: np.ndarray | None = None) -> EncodedSequenc
         rows=np.arange(count),
         seconds=np.arange(count) * 60,
         actions=np.ones(count, np.int64),
+        shared=np.full((count, 2), -1),
         features=np.full((count, 2), NO_FEATURE),
         group_starts=group_starts(np.arange(count) if groups is None else groups),
         new=new,

@@ -34,6 +34,7 @@ def kill_and_wipe(cluster: Cluster, broker: Broker, choose: random.Random) -> De
     """kill -9, and its databases are gone; with its checkpoints, where nobody else uses them."""
     name = choose.choice(NAMES)
     _wait(choose, 1.5)
+    cluster.wait_stable()
     cluster.end(name, signal.SIGKILL)
     whole = not cluster.shared and choose.random() < 0.5
     if cluster.may_wipe:
@@ -46,6 +47,7 @@ def kill_at_point(cluster: Cluster, broker: Broker, choose: random.Random) -> De
     """kill -9 at a numbered step."""
     name, hit = choose.choice(NAMES), choose.choice([1, 1, 2, 7])
     point = choose.choice(SHIPPING_POINTS if cluster.ships else POINTS)
+    cluster.wait_stable()
     cluster.end(name, signal.SIGKILL)
     cluster.prepare(name, point)
     cluster.start(name, point=point, hit=hit, ahead_records=0)

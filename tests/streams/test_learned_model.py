@@ -25,7 +25,7 @@ from streams.learner_settings import LearnerSettings
 from streams.topics import TopicDescription, TopicSettings
 from tests.streams.made_samples import TOPIC, LogConsumer, SampleLog, make_samples
 
-MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1, initial_capacity=8)
+MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1)
 LEARN = LearnSettings(batch_events=8, device="cpu")
 
 
@@ -88,7 +88,7 @@ def test_a_cut_is_not_changed_by_what_is_learned_after_it(tmp_path: Path) -> Non
 def test_other_model_settings_are_refused_by_name(tmp_path: Path) -> None:
     """Weights of another shape would be trained on, or the error would speak of tensors."""
     store = learned_store(tmp_path)
-    other = ModelSettings(actions=("like", "rate"), dim=32, window=32, num_layers=1, initial_capacity=8)
+    other = ModelSettings(actions=("like", "rate"), dim=32, window=32, num_layers=1)
     with pytest.raises(SetupError) as raised:
         LearnedModel.open(store, other, LEARN, topic=TOPIC, topic_id="t1")
     message = str(raised.value)

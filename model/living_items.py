@@ -1,0 +1,126 @@
+"""Items as the learner has them: who has a row, what the rows have learned, and which are taken back.
+
+Shapes: E new events, N new rows, I rows.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.admission import make_admission
+from model.batch import NewEvents, SequenceItems, encode_sequence
+from model.candidates import Candidates
+from model.eviction import Capacity, Eviction, Ttl
+from model.item_keys import item_keys, shared_rows
+from model.item_table import ItemTable
+from model.layout import Integers
+from model.network import Network
+from model.sequence import UserSequence
+from model.settings import COLUMN_TILE, LearnSettings, ModelSettings
+from model.vocabulary import Vocabulary
+from model.windows import EncodedSequence
+
+_LOOK_EVERY_EVENTS = 10_000
+"""How often it is looked for ids whose time is over; a full vocabulary does not wait for it."""
+
+
+class LivingItems:
+    """A vocabulary and its table of weights, which begin, are kept and end together."""
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        learn: LearnSettings,
+        network: Network,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._model, self._learn, self._network = model, learn, network
+        admission = make_admission(
+            learn.admission, sightings=learn.admit_after, max_items=learn.max_items, seed=learn.seed
+        )
+        self.vocabulary = Vocabulary(learn.max_items, admission)
+        self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days)
+        num_rows = -(-(1 + learn.max_items) // COLUMN_TILE) * COLUMN_TILE
+        self.table = ItemTable(model.dim, num_rows, learn.row_rate, generator, device)
+        self._seconds = 0
+        self._looked = 0
+
+    def encode(
+        self, sequences: Sequence[UserSequence], events: NewEvents, candidates: Candidates
+    ) -> list[EncodedSequence]:
+        """Sequences in numbers; ids of new events are admitted, in their order, and become candidates after them.
+
+        The context of all of them has the rows that it had before: what comes later in the batch does not change it.
+        """
+        items = [self._known(sequence) for sequence in sequences]
+        if len(events):
+            events.rows[:] = self._see(events, sequences, items)
+        for row, number in zip(events.rows.tolist(), events.numbers.tolist(), strict=True):
+            if row:
+                candidates.note(row, number)
+        encoded = []
+        for owner, (sequence, known) in enumerate(zip(sequences, items, strict=True)):
+            own, place = np.flatnonzero(events.owners == owner), np.full(len(known.rows), -1)
+            place[events.indexes[own]] = own
+            known.rows[events.indexes[own]] = events.rows[own]
+            numbers, entries = encode_sequence(sequence, known, place, self._model)
+            events.indexes[own] = entries[events.indexes[own]]
+            encoded.append(numbers)
+        return encoded
+
+    def shared(self, rows: Integers) -> Integers:
+        """Shared rows that stand for the ids of rows where these have none, [n, 2]."""
+        return shared_rows(self.vocabulary.keys(rows), self._model.shared_rows)
+
+    def stale(self, number: int) -> Integers:
+        """Rows to be taken back after so many events of the stream."""
+        period = number // _LOOK_EVERY_EVENTS
+        is_due = period > self._looked and self._learn.item_ttl_days > 0
+        if not is_due and len(self.vocabulary) < self._capacity.high * self._learn.max_items:
+            return np.zeros(0, np.int64)
+        self._looked = period
+        seen = self.vocabulary.sightings(self._seconds, number)
+        rules: list[Eviction] = [self._capacity, self._ttl] if self._learn.item_ttl_days else [self._capacity]
+        return np.unique(np.concatenate([rule.victims(seen) for rule in rules]))
+
+    def flags(self, rows: Integers) -> npt.NDArray[np.bool_]:
+        """Which of all rows are among these, [I]."""
+        flags_I = np.zeros(self.vocabulary.num_rows, np.bool_)
+        flags_I[rows] = True
+        return flags_I
+
+    def clear(self, rows: Integers) -> None:
+        """Take rows back."""
+        self.table.clear(rows)
+        self.vocabulary.take_back(rows)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Copies of (what serving needs, what else `load` needs)."""
+        (model, trainer), (ids, seen) = self.table.state(self.vocabulary.num_rows), self.vocabulary.state()
+        return model | ids, trainer | seen | {"items.clock": np.array([self._seconds, self._looked])}
+
+    def load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
+        """Take over a `state`."""
+        self.vocabulary.load(model, trainer)
+        self.table.load(model, trainer)
+        self._seconds, self._looked = trainer["items.clock"].tolist()
+
+    def _known(self, sequence: UserSequence) -> SequenceItems:
+        keys = item_keys(sequence.item_ids)
+        return SequenceItems(keys, self.vocabulary.lookup(keys))
+
+    def _see(self, events: NewEvents, sequences: Sequence[UserSequence], items: Sequence[SequenceItems]) -> Integers:
+        """Rows of new events; a new row begins with what its id's shared rows have learned."""
+        places = list(zip(events.owners.tolist(), events.indexes.tolist(), strict=True))
+        keys_E = np.array([items[owner].keys[index] for owner, index in places])
+        item_ids = [sequences[owner].item_ids[index] for owner, index in places]
+        seconds_E = np.array([sequences[owner].ts_ms[index] for owner, index in places]) // 1_000
+        self._seconds = max(self._seconds, int(seconds_E.max()))
+        rows_E, new_rows = self.vocabulary.admit(keys_E, item_ids, seconds_E, events.numbers)
+        shared_N2 = torch.from_numpy(self.shared(new_rows)).to(self.table.weight.device)
+        with torch.no_grad():
+            self.table.begin(new_rows, self._network.shared(shared_N2))
+        return rows_E
