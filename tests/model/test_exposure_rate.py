@@ -47,8 +47,8 @@ def fitted_rates(events: NewEvents, items: list[int]) -> list[float]:
     """The probabilities that the weights mean once the ranking loss is at its least."""
     head = OneWeightAnItem(max(items) + 1)
     nothing = cast("Any", None)
-    items = cast("Any", SimpleNamespace(vocabulary=None, table=None))
-    objective = Objective(SMALL, cast("Any", head), items, nothing, nothing, torch.Generator())
+    no_items = cast("Any", SimpleNamespace(vocabulary=None, table=None))
+    objective = Objective(SMALL, cast("Any", head), no_items, nothing, nothing, torch.Generator())
     item_ED = torch.tensor(items, dtype=torch.float64).unsqueeze(-1)
     pass_ = cast(
         "Pass",
