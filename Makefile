@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 PROCESSES ?= 2
 
-.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention bench-candidates bench-retrieval bench-utilization clean
+.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention bench-candidates bench-retrieval bench-utilization bench-vocabulary clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,9 @@ bench-retrieval: install  ## Look for the best of a million items: among all, an
 
 bench-utilization: install  ## Hold training and scoring of the encoder against the rate of matrix products
 	@OMP_WAIT_POLICY=passive $(BIN)/headwater bench utilization $(ARGS)
+
+bench-vocabulary: install  ## Give ids rows beside a Python dict, and let many more come than there are rows
+	@$(BIN)/headwater bench vocabulary $(ARGS)
 
 wheel: install  ## Build dist/headwater-*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .
