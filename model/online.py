@@ -12,8 +12,9 @@ import torch
 
 from model.action_rates import ActionRates
 from model.batch import NewEvents, order_events
+from model.dense_average import DenseAverage
 from model.living_items import LivingItems
-from model.network import Network, dense_arrays, load_dense
+from model.network import Network
 from model.objective import Objective, Pass
 from model.optimizer import DenseOptimizer
 from model.prequential import PrequentialMeter, Targets, join_targets
@@ -75,6 +76,7 @@ class OnlineLearner:
         self._network = Network(model_settings)
         self._network.reset(self._generators["rows"], self._generators["dropout"])
         self._network.to(device)
+        self._average = DenseAverage(self._network, learn_settings.average_steps)
         self._optimizer = DenseOptimizer(self._network, learn_settings.dense_rate, learn_settings.max_gradient_norm)
         self._items = LivingItems(model_settings, learn_settings, self._network, self._generators["rows"], device)
         self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
@@ -130,17 +132,19 @@ class OnlineLearner:
     def state(self) -> tuple[Arrays, Arrays]:
         """Copies of (what serving needs, what else training needs), for `restore`.
 
-        Serving: `dense.*`, `items.weight` float32 [rows, D], `items.id_bytes` uint8, `items.id_ends` int64,
-        `items.live` uint8 [rows] whether the row is somebody's (row 0 never is), `items.count` float32 decayed count of
-        actions, `memory.successors` int32 [rows, 16] and `memory.counts` float32 what followed each item (see
-        `TransitionMemory`), `rates.items` float32 [rows, 1 + A] exposures and actions of each item, `rates.total`
-        float32 [1 + A] those of all, `values.scale` float64 [3] (see `ValueScale`).
+        Serving: `dense.*` averages over the last steps, `items.weight` float32 [rows, D], `items.id_bytes` uint8,
+        `items.id_ends` int64, `items.live` uint8 [rows] whether the row is somebody's (row 0 never is), `items.count`
+        float32 decayed count of actions, `memory.successors` int32 [rows, 16] and `memory.counts` float32 what followed
+        each item (see `TransitionMemory`), `rates.items` float32 [rows, 1 + A] exposures and actions of each item,
+        `rates.total` float32 [1 + A] those of all, `values.scale` float64 [3] (see `ValueScale`).
         """
         num_rows = self._items.vocabulary.num_rows
         model, trainer = self._items.state()
         counted, counting = self._scoring.state(num_rows)
-        model |= counted | self._rates.state(num_rows) | self._values.state() | dense_arrays(self._network)
-        trainer |= counting | self._optimizer.state() | self._replay.state() | self.meter.state()
+        model |= counted | self._rates.state(num_rows) | self._values.state()
+        averages, weights = self._average.state()
+        model |= averages
+        trainer |= weights | counting | self._optimizer.state() | self._replay.state() | self.meter.state()
         for name, generator in self._generators.items():
             trainer[f"generator.{name}"] = generator.get_state().numpy().copy()
         counters = [self.num_events, self.num_steps, self.num_skipped, int(self.frozen), self.num_evicted]
@@ -164,7 +168,7 @@ class OnlineLearner:
         return learner
 
     def _load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
-        load_dense(self._network, model)
+        self._average.load(model, trainer)
         self._items.load(model, trainer)
         self._rates.load(model)
         self._values.load(model)
@@ -246,6 +250,7 @@ class OnlineLearner:
         if learned:
             self._items.table.period = self.num_events // self.learn_settings.fade_events
             self._items.table.learn(pass_.leaf.rows_U, gradient)
+            self._average.update()
             self.num_steps += 1
         else:
             self.num_skipped += 1

@@ -106,6 +106,8 @@ class LearnSettings:
     """New events that a step is meant to hold; the caller groups them."""
     dense_rate: float = 3e-3
     """AdamW learning rate of everything but item rows."""
+    average_steps: int = 20
+    """Steps that the dense weights are averaged over for serving; 1: as they are."""
     row_rate: float = 0.05
     """Row-wise AdaGrad learning rate of item rows."""
     ranking_weight: float = 2.0
@@ -145,6 +147,7 @@ class LearnSettings:
     def __post_init__(self) -> None:
         _require(self.batch_events >= 1, "batch_events", ">= 1", self.batch_events)
         _require(self.dense_rate > 0, "dense_rate", "> 0", self.dense_rate)
+        _require(self.average_steps >= 1, "average_steps", ">= 1", self.average_steps)
         _require(self.row_rate > 0, "row_rate", "> 0", self.row_rate)
         _require(self.ranking_weight >= 0, "ranking_weight", ">= 0", self.ranking_weight)
         finite = all(0 <= weight < math.inf for weight in self.target_weights)

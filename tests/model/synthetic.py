@@ -7,7 +7,8 @@ from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 
 SMALL = ModelSettings(actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1)
-LEARN = LearnSettings(batch_events=32, replay_sequences=2)
+LEARN = LearnSettings(batch_events=32, replay_sequences=2, average_steps=1)
+"""What is served are the weights as they are, so that it can be held against what the learner scores."""
 
 
 def markov_stream(num_events: int, *, num_items: int = 60, seed: int = 0, period: int = 0) -> list[Interaction]:

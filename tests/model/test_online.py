@@ -38,10 +38,11 @@ def test_a_restored_learner_goes_on_bit_for_bit_like_one_that_never_stopped(exac
     """A restart would change what is learned: moments, accumulators, draws, replay, counts or the meter."""
     model = dataclasses.replace(SMALL, exact_softmax_rows=exact_softmax_rows, dropout=0.1)
     stream, histories, stopped_histories = markov_stream(256), Histories(), Histories()
-    learner, stopped = learner_factory(model), learner_factory(model)
+    learn = dataclasses.replace(LEARN, average_steps=7)
+    learner, stopped = learner_factory(model, learn), learner_factory(model, learn)
     ranks = feed(learner, stream, histories)
     first = feed(stopped, stream[:128], stopped_histories)
-    restored = OnlineLearner.restore(model, LEARN, *stopped.state())
+    restored = OnlineLearner.restore(model, learn, *stopped.state())
     second = feed(restored, stream[128:], stopped_histories)
     assert np.concatenate([first, second]).tobytes() == ranks.tobytes()
     assert_equal_state(learner, restored)
