@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from model.heartbeat import RankFigures
 from model.online import OnlineLearner, StepReport
 from model.prequential import PrequentialFigures, SeriesFigures
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
@@ -64,6 +65,11 @@ class PrequentialReport:
     """Events that AUC and normalized entropy are over."""
     positives: SeriesFigures
     repeats: SeriesFigures
+    fresh_items: RankFigures
+    """On items less than an hour old, by event time."""
+    new_users: RankFigures
+    """Of users that had not acted before."""
+    drift_alarms: int
     non_finite: int
     steps: int
     skipped_steps: int
@@ -98,7 +104,7 @@ def prequential_run(
     for name, share in (("warm_up", warm_up), ("freeze_after", freeze_after)):
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {share}")
-    learner.meter.count_from = int(warm_up * total)
+    learner.meter.count_from = learner.heartbeat.count_from = int(warm_up * total)
     freeze_from = total + 1 if freeze_after is None else int(freeze_after * total)
     started, histories, first = time.monotonic(), Histories(user_features=user_features), 0
     for batch in _batches(interactions, learner.learn_settings.batch_events, freeze_from):
@@ -198,7 +204,7 @@ def _event_ranks(report: StepReport, batch: list[Interaction], first: int) -> li
 
 
 def _report(learner: OnlineLearner, seconds: float, ranks: list[EventRank]) -> PrequentialReport:
-    figures = learner.meter.figures()
+    figures, heartbeat = learner.meter.figures(), learner.heartbeat.figures()
     return PrequentialReport(
         events=learner.num_events,
         events_scored=figures.main.events,
@@ -215,6 +221,9 @@ def _report(learner: OnlineLearner, seconds: float, ranks: list[EventRank]) -> P
         events_ranked=figures.ranked_events,
         positives=figures.positives,
         repeats=figures.repeats,
+        fresh_items=heartbeat.total["fresh_items"],
+        new_users=heartbeat.total["new_users"],
+        drift_alarms=heartbeat.drift_alarms,
         non_finite=figures.non_finite,
         steps=learner.num_steps,
         skipped_steps=learner.num_skipped,

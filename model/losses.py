@@ -21,6 +21,11 @@ def sampled_softmax(
     A negative enters as exp(logit) / (expected number of times that it is in the sample), which makes the estimate
     of the sum unbiased (logQ correction; Bengio & Senecal 2008). `hit_QS` marks negatives that are the query's own
     target: they are masked. The target itself is certain and not corrected.
+
+    This is the refined correction of Khrylchenko et al. 2025 (arXiv 2507.09331). Their loss is
+    sg(1 - P(target)) (log sum over d != target of exp(logit_d) / (n' q'(d)) - logit_target), q'(d) = q(d) / (1 -
+    q(target)); of n draws n' = n (1 - q(target)) are expected to be other items, so that n' q'(d) is the expected
+    number, and the gradient is that of this cross entropy.
     """
     corrected_QS = (negative_logits_QS - log_expected_S).masked_fill(hit_QS, -torch.inf)
     all_QS = torch.cat([target_logit_Q.unsqueeze(-1), corrected_QS], -1)

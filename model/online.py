@@ -13,6 +13,8 @@ import torch
 from model.action_rates import ActionRates
 from model.batch import NewEvents, order_events
 from model.dense_average import DenseAverage
+from model.frequency import Frequency
+from model.heartbeat import Heartbeat
 from model.living_items import LivingItems
 from model.network import Network
 from model.objective import Objective, Pass
@@ -69,7 +71,7 @@ class OnlineLearner:
         self.num_steps = 0
         self.num_skipped = 0
         self.num_evicted = 0
-        self.meter = PrequentialMeter()
+        self.meter, self.heartbeat = PrequentialMeter(), Heartbeat()
         torch.set_num_threads(learn_settings.num_threads)
         device = pick_device(learn_settings.device)
         self._generators = _generators(learn_settings.seed, device)
@@ -83,10 +85,8 @@ class OnlineLearner:
         self._objective = Objective(
             model_settings, self._network, self._items, self._rates, self._values, self._generators["negatives"]
         )
-        self._retrieval_loss = RetrievalLoss(
-            model_settings, self._network, self._items.vocabulary, learn_settings.target_weights
-        )
-        self._scoring = Scoring(model_settings)
+        self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._items.vocabulary, learn_settings)
+        self._scoring, self._frequency = Scoring(model_settings), Frequency()
         self._most_events = most_events(model_settings.window, self._network.token_order)
         self._replay = ReplayBuffer(learn_settings.replay_users, self._most_events, learn_settings.seed)
 
@@ -106,6 +106,8 @@ class OnlineLearner:
         """
         events = order_events(sequences, self.num_events)
         encoded = self._items.encode(sequences, events, self._scoring.candidates)
+        for numbers in encoded:
+            self.heartbeat.note(numbers.rows, 1_000 * numbers.seconds)
         if len(events) == 0:
             return self._report(events, join_targets([]), np.zeros((0, self._network.num_tasks), np.float32))
         windows = self._windows(encoded)
@@ -120,10 +122,11 @@ class OnlineLearner:
         if shortens:
             pass_, (told_EK, own_EK) = self._forward(events, self._shortened(windows), past, drawn, gradient=True)
         self._values.update(events.values)
+        self._frequency.update(events.rows[events.is_target], self._items.vocabulary.num_rows)
         if not self.frozen:
             ranking = self._objective.ranking_loss(pass_, told_EK, own_EK)
             report = self._learn(report, pass_, ranking, past, rivals)
-        self._count(events, report)
+        self._count(events, encoded, report)
         for sequence, numbers in zip(sequences, encoded, strict=True):
             self._replay.put(sequence.user_id, numbers)
         self._evict()
@@ -145,6 +148,7 @@ class OnlineLearner:
         averages, weights = self._average.state()
         model |= averages
         trainer |= weights | counting | self._optimizer.state() | self._replay.state() | self.meter.state()
+        trainer |= self._frequency.state() | self.heartbeat.state(num_rows)
         for name, generator in self._generators.items():
             trainer[f"generator.{name}"] = generator.get_state().numpy().copy()
         counters = [self.num_events, self.num_steps, self.num_skipped, int(self.frozen), self.num_evicted]
@@ -173,7 +177,7 @@ class OnlineLearner:
         self._rates.load(model)
         self._values.load(model)
         self._scoring.load(model, trainer)
-        for part in (self._optimizer, self._replay, self.meter):
+        for part in (self._optimizer, self._replay, self._frequency, self.meter, self.heartbeat):
             part.load(trainer)
         for name, generator in self._generators.items():
             generator.set_state(torch.from_numpy(trainer[f"generator.{name}"].copy()))
@@ -186,7 +190,7 @@ class OnlineLearner:
         rows = self._items.stale(self.num_events)
         if len(rows):
             self._replay.take_back(self._items.flags(rows), self._items.shared)
-            for part in (self._scoring, self._rates, self._items):
+            for part in (self._scoring, self._rates, self._frequency, self.heartbeat, self._items):
                 part.clear(rows)
             self.num_evicted += len(rows)
 
@@ -219,13 +223,15 @@ class OnlineLearner:
             pass_ = self._objective.forward(events, windows, past, drawn)
             return pass_, self._objective.ranking(pass_)
 
-    def _count(self, events: NewEvents, report: StepReport) -> None:
+    def _count(self, events: NewEvents, encoded: Sequence[EncodedSequence], report: StepReport) -> None:
         logits_E = report.action_logits_EA[:, self.model_settings.positive_index]
         first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
         labels = (events.actions >> self.model_settings.positive_index) & 1 == 1
         self.meter.update(report.targets)
+        self.heartbeat.update(events, encoded, report.targets)
         self._rates.update(events)
         self.meter.update_labels(events.numbers[first], logits_E[first].astype(np.float64), labels[first])
+        self.heartbeat.update_labels(logits_E[first].astype(np.float64), labels[first])
         self.num_events += len(events)
         self.meter.advance(self.num_events)
 
@@ -241,7 +247,7 @@ class OnlineLearner:
 
         Returns the report with the losses, and with whether the step was skipped.
         """
-        retrieval = self._retrieval_loss(pass_, past, self._scoring.popularity, rivals)
+        retrieval = self._retrieval_loss(pass_, past, self._frequency, rivals)
         self._optimizer.clear()
         torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
         gradient = pass_.leaf.value_UD.grad

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from model.forward import encode_replay
+from model.frequency import Frequency
 from model.losses import exact_softmax, sampled_softmax, weighted_mean
 from model.network import Network
 from model.objective import Pass
-from model.popularity import Popularity
 from model.rivals import Rivals
-from model.settings import ModelSettings
+from model.settings import LearnSettings, ModelSettings
 from model.vocabulary import Vocabulary
 from model.windows import EncodedSequence
 
@@ -23,15 +23,14 @@ from model.windows import EncodedSequence
 class RetrievalLoss:
     """Mean over new targets plus mean over replayed ones, each target as heavy as its actions."""
 
-    def __init__(
-        self, settings: ModelSettings, network: Network, vocabulary: Vocabulary, target_weights: tuple[float, ...]
-    ) -> None:
+    def __init__(self, settings: ModelSettings, network: Network, vocabulary: Vocabulary, learn: LearnSettings) -> None:
+        target_weights = learn.target_weights
         if len(target_weights) not in (0, len(settings.actions)):
             raise ValueError(f"target_weights must be none or one for each of {settings.actions}, got {target_weights}")
-        self._network, self._vocabulary = network, vocabulary
+        self._network, self._vocabulary, self._logq = network, vocabulary, learn.logq
         self._weights_A = torch.tensor(target_weights)
 
-    def __call__(self, pass_: Pass, past: Sequence[EncodedSequence], popularity: Popularity, rivals: Rivals) -> Tensor:
+    def __call__(self, pass_: Pass, past: Sequence[EncodedSequence], frequency: Frequency, rivals: Rivals) -> Tensor:
         """Of the model, and of the gates that weigh counts beside it: each learns by a loss of its own.
 
         The temperature and the gates are learned from new targets alone: what is replayed fits better, and is counted
@@ -39,7 +38,7 @@ class RetrievalLoss:
         """
         loss = pass_.query_QD.sum() * 0
         if (pass_.events.rows[pass_.events.is_target] > 0).any():
-            loss = loss + self._new(pass_, popularity, rivals)
+            loss = loss + self._new(pass_, frequency, rivals)
         if past:
             past_PD, past_P, actions_P = encode_replay(self._network, pass_.leaf, past)
             if not len(past_P):
@@ -47,11 +46,11 @@ class RetrievalLoss:
             temperature = self._network.retrieval.temperature().detach()
             logits_PC, columns_C = self._logits(pass_, past_PD, past_P, temperature)
             barred_1I = torch.from_numpy(~self._vocabulary.live_I[None]).to(past_PD.device)
-            loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, popularity, barred_1I)
+            loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, frequency, barred_1I)
             loss = loss + weighted_mean(loss_P, actions_P, self._weights_A)
         return loss
 
-    def _new(self, pass_: Pass, popularity: Popularity, rivals: Rivals) -> Tensor:
+    def _new(self, pass_: Pass, frequency: Frequency, rivals: Rivals) -> Tensor:
         """Of the new targets.
 
         What is no candidate of a target, as the user has acted on it or the stream brought it later, is no competitor
@@ -65,11 +64,11 @@ class RetrievalLoss:
         barred_QI[torch.arange(len(target_Q)), target_Q] = False
         query_QD = pass_.query_QD[: len(target_Q)]
         logits_QC, columns_C = self._logits(pass_, query_QD, target_Q, retrieval.temperature())
-        loss_Q = self._softmax(pass_, logits_QC, target_Q, columns_C, popularity, barred_QI)
+        loss_Q = self._softmax(pass_, logits_QC, target_Q, columns_C, frequency, barred_QI)
         if len(retrieval.gates):
             counted_QCG = torch.from_numpy(rivals.counted_QCG[:, : logits_QC.shape[1]]).to(device)
             gated_QC = logits_QC.detach() + counted_QCG @ retrieval.gates
-            loss_Q = loss_Q + self._softmax(pass_, gated_QC, target_Q, columns_C, popularity, barred_QI)
+            loss_Q = loss_Q + self._softmax(pass_, gated_QC, target_Q, columns_C, frequency, barred_QI)
         has_row_Q = target_Q > 0
         return weighted_mean(loss_Q[has_row_Q], actions_Q[has_row_Q], self._weights_A)
 
@@ -90,15 +89,23 @@ class RetrievalLoss:
         logits_QC: Tensor,
         target_Q: Tensor,
         sample_S: Tensor | None,
-        popularity: Popularity,
+        frequency: Frequency,
         barred_QI: Tensor,
     ) -> Tensor:
-        """Loss of each target; in a sample, targets are as frequent as they are popular, and the rest is uniform."""
-        num_rows, num_items = self._vocabulary.num_rows, len(self._vocabulary)
+        """Loss of each target; in a sample, targets are as frequent as they were lately, and the rest is uniform.
+
+        A young row is no uniform negative: that nobody took it yet says that it is new.
+        """
+        num_targets = len(target_Q)
         if sample_S is None:
-            return exact_softmax(logits_QC.masked_fill(barred_QI[:, :num_rows], -torch.inf), target_Q)
-        counts = torch.from_numpy(popularity.counts(num_rows)).to(logits_QC.device)
-        share_S = (counts[sample_S] + 1) / (counts.sum() + num_items)
-        expected_S = len(target_Q) * share_S + len(pass_.drawn_S) / num_items
+            return exact_softmax(logits_QC.masked_fill(barred_QI[:, : self._vocabulary.num_rows], -torch.inf), target_Q)
+        rows_S = sample_S.cpu().numpy()
+        young_S = frequency.young(rows_S)
+        expected_S = num_targets * frequency.shares(rows_S) + len(pass_.drawn_S) / len(self._vocabulary) * ~young_S
+        log_expected_S = torch.from_numpy(expected_S).log().to(logits_QC)
         hit_QS = (sample_S == target_Q.unsqueeze(-1)) | barred_QI[:, sample_S]
-        return sampled_softmax(logits_QC.diagonal(), logits_QC, expected_S.log().float(), hit_QS)
+        hit_QS[:, num_targets:] |= torch.from_numpy(young_S[num_targets:]).to(hit_QS.device)
+        target_logit_Q = logits_QC.diagonal()
+        if self._logq == "plain":
+            target_logit_Q = target_logit_Q - log_expected_S[:num_targets]
+        return sampled_softmax(target_logit_Q, logits_QC, log_expected_S, hit_QS)

@@ -1,5 +1,6 @@
 """The model as the learner process keeps it: weights, marks, learned ranges and offsets, of one instant when cut."""
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from storage.snapshot_store import SnapshotStore
 from streams.batch import MicroBatch
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
+
+logger = logging.getLogger(__name__)
 
 
 class LearnedModel:
@@ -80,14 +83,23 @@ class LearnedModel:
 
     def learn(self, batch: MicroBatch) -> None:
         """Score, then learn, a micro-batch."""
+        alarms = self.learner.heartbeat.drift.alarms
         self.learner.step(batch.sequences())
+        if self.learner.heartbeat.drift.alarms > alarms:
+            logger.warning("drift: the hit rate has fallen, as of event %d", self.num_events)
         for sample in batch.samples:
             self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset), sample.topic_id)
             self.event_time_ms = max(self.event_time_ms, max(sample.ts_ms, default=0))
 
     def figures(self) -> dict[str, float]:
-        """Prequential figures over all that was learned."""
-        figures = self.learner.meter.figures()
+        """Prequential figures over all that was learned, and of the last targets."""
+        figures, heartbeat = self.learner.meter.figures(), self.learner.heartbeat.figures()
+        recent = {
+            f"{kind}_{name}_{series}": value
+            for kind, by_series in (("window", heartbeat.window), ("fading", heartbeat.fading))
+            for series, each in by_series.items()
+            for name, value in asdict(each).items()
+        }
         return {
             "events": figures.main.events,
             "hit_rate": figures.main.hit_rate,
@@ -99,6 +111,10 @@ class LearnedModel:
             "auc": figures.auc,
             "normalized_entropy": figures.normalized_entropy,
             "non_finite": figures.non_finite,
+            **recent,
+            "window_auc": heartbeat.auc,
+            "window_normalized_entropy": heartbeat.normalized_entropy,
+            "drift_alarms": heartbeat.drift_alarms,
         }
 
     def cut(self, offsets: Mapping[int, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:

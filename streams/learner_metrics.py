@@ -30,7 +30,10 @@ class LearnerMetrics:
             "headwater_learner_behind_seconds", "Age of the newest learned record; 0 when idle", registry=registry
         )
         self.quality = Gauge(
-            "headwater_prequential", "Prequential figures over all events", ["figure"], registry=registry
+            "headwater_prequential",
+            "Prequential figures, over all events and the last",
+            ["figure"],
+            registry=registry,
         )
 
     def serve(self, host: str, port: int) -> None:

@@ -21,6 +21,27 @@ def test_sampled_softmax_comes_to_the_exact_one_for_a_large_skewed_sample() -> N
     torch.testing.assert_close(sampled, exact_softmax(logits_QI, target_Q), rtol=0.01, atol=0.01)
 
 
+def test_a_sampled_softmax_has_the_gradient_of_the_refined_correction() -> None:
+    """The target would be taken as drawn, which it is not (arXiv 2507.09331)."""
+    generator = torch.Generator().manual_seed(0)
+    shares_I = torch.softmax(torch.linspace(0, 3, 12), 0)
+    sample_S = torch.multinomial(shares_I, 40, replacement=True, generator=generator)
+    target_Q = torch.tensor([0, 5, 11])
+    logits_QI = (torch.randn(3, 12, generator=generator) * 2).requires_grad_()
+    target_logit_Q, negative_QS = logits_QI[torch.arange(3), target_Q], logits_QI[:, sample_S]
+    hit_QS = sample_S == target_Q.unsqueeze(-1)
+
+    expected_n = len(sample_S) * (1 - shares_I[target_Q])
+    conditional_QS = shares_I[sample_S] / (1 - shares_I[target_Q].unsqueeze(-1))
+    others_QS = (negative_QS - (expected_n.unsqueeze(-1) * conditional_QS).log()).masked_fill(hit_QS, -torch.inf)
+    others_Q = torch.logsumexp(others_QS, -1)
+    weight_Q = 1 - torch.sigmoid(target_logit_Q - others_Q).detach()
+    (refined,) = torch.autograd.grad((weight_Q * (others_Q - target_logit_Q)).sum(), logits_QI, retain_graph=True)
+
+    ours_Q = sampled_softmax(target_logit_Q, negative_QS, (len(sample_S) * shares_I[sample_S]).log(), hit_QS)
+    torch.testing.assert_close(torch.autograd.grad(ours_Q.sum(), logits_QI)[0], refined)
+
+
 def test_a_sampled_target_is_no_negative_of_itself() -> None:
     """An accidental hit would push the target down."""
     hit = torch.tensor([[True, False]])

@@ -135,6 +135,20 @@ def test_a_sampled_step_changes_only_the_rows_it_touched() -> None:
     assert 3 <= changed.sum() <= 7
 
 
+def test_what_corrects_a_sampled_softmax_is_of_the_last_targets_and_young_items_are_no_uniform_negatives() -> None:
+    """A new item would be pushed away from everybody for not having been taken yet."""
+    model = dataclasses.replace(SMALL, exact_softmax_rows=0, num_negatives=400, transition_memory=False)
+    learner = learner_factory(model, dataclasses.replace(LEARN, replay_sequences=0))
+    for number in range(110):
+        learner.step([sequence_factory(f"u{number}", 1)])
+    shown = sequence_factory("shown", 2, NEW_EXPOSURE)
+    shown = dataclasses.replace(shown, item_ids=["old", "i0"], actions=np.zeros(2, np.int64))
+    learner.step([shown])
+    weights = learner.state()[0]["items.weight"].copy()
+    learner.step([sequence_factory("last", 1)])
+    assert np.array_equal(learner.state()[0]["items.weight"][2], weights[2])
+
+
 def test_a_burst_longer_than_the_window_is_scored_and_learned_whole() -> None:
     """Events beyond the window would be lost without a word."""
     learner = learner_factory()
