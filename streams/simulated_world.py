@@ -17,8 +17,8 @@ from streams.simulator_settings import DAY_MS, SimulatorSettings
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-START_MS = 1_767_225_600_000
-"""When every simulated stream begins: 2026-01-01."""
+START_MS = 1_577_836_800_000
+"""When every simulated stream begins: 2020-01-01, as workers refuse what lies in the future."""
 _NUM_FEATURES = 16
 _FONDNESS = (1.0, 0.5)
 """Weights of a user's two categories in the taste."""
