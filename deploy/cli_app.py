@@ -28,7 +28,11 @@ for group in (topics_app, dlq_app, evaluate_app):
 Server = Annotated[str, Parameter(help="Address of `headwater serve`; without it, that of the settings.")]
 JsonFile = Annotated[Path | None, Parameter(help="Write the figures to this file as JSON.")]
 Data = Annotated[
-    str, Parameter(help="Name of a data set (ml-100k; those under HEADWATER_DATA) or a Parquet or CSV file.")
+    str,
+    Parameter(
+        help="Name of a data set (ml-100k; those under HEADWATER_DATA; simulator, or simulator:seed=3,drifts=4 with "
+        "settings of its own) or a Parquet or CSV file."
+    ),
 ]
 Columns = Annotated[str, Parameter(help="Where a file calls its columns otherwise: user_id=uid,ts_ms=time.")]
 Items = Annotated[Path | None, Parameter(help="File with item_id, title and optionally categories.")]

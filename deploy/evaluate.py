@@ -20,7 +20,7 @@ from model.prequential import PrequentialFigures
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
 
-_CURVES = ("hit_rate", "popularity_hit_rate")
+_CURVES = ("recent_hit_rate", "recent_popularity_hit_rate")
 LINES = 20
 """Progress lines where there is no terminal."""
 PROTOCOL = (
@@ -61,8 +61,15 @@ def evaluate_prequential(
         console.print(f"  {name:34} {value}", markup=False, highlight=False)
     if plot is not None:
         curves = {name: [(row["events"], row[name]) for row in kept.rows if row[name] is not None] for name in _CURVES}
-        draw_curves(plot, curves, title=f"Prequential on {dataset.name}", x="events", y="HR@10 so far")
-    return {**figures, "curve": kept.rows}
+        draw_curves(
+            plot,
+            curves,
+            title=f"Prequential on {dataset.name}",
+            x="events",
+            y="HR@10 of a twentieth",
+            drifts=dataset.drift_rows,
+        )
+    return {**figures, "curve": kept.rows, "drifts": dataset.drift_rows}
 
 
 def _run(kept: KeptRun, dataset: Dataset, freeze_after: float | None, console: Console) -> PrequentialReport:
@@ -87,16 +94,17 @@ def dataset_digest(dataset: Dataset) -> str:
     """Tells a data set from every other."""
     ids = [dataset.user_ids, dataset.item_ids, *([dataset.user_features] if dataset.user_features else [])]
     digest = hashlib.sha256(json.dumps(ids).encode())
-    for column in (dataset.ts_ms, dataset.actions, dataset.values):
-        digest.update(column.tobytes())
+    for column in (dataset.ts_ms, dataset.actions, dataset.values, dataset.groups):
+        digest.update(b"" if column is None else column.tobytes())
     return digest.hexdigest()
 
 
 def interactions(dataset: Dataset) -> Iterator[Interaction]:
     """The rows of a data set in its order."""
-    columns = (dataset.ts_ms.tolist(), dataset.actions.tolist(), dataset.values.tolist())
-    for user_id, item_id, ts_ms, actions, value in zip(dataset.user_ids, dataset.item_ids, *columns, strict=True):
-        yield Interaction(user_id, item_id, ts_ms, actions, value)
+    groups = [-1] * len(dataset) if dataset.groups is None else dataset.groups.tolist()
+    columns = (dataset.ts_ms.tolist(), dataset.actions.tolist(), dataset.values.tolist(), groups)
+    for row in zip(dataset.user_ids, dataset.item_ids, *columns, strict=True):
+        yield Interaction(*row)
 
 
 def write_ranks(path: Path, ranks: list[EventRank]) -> None:

@@ -11,8 +11,13 @@ _COLORS = 10
 _STYLES = ("-", "--", ":", "-.")
 
 
-def draw_curves(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str) -> None:
-    """Draw named curves into one PNG; raises `SetupError` where matplotlib is missing or the file cannot be written."""
+def draw_curves(
+    path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str, drifts: Sequence[float] = ()
+) -> None:
+    """Draw named curves into one PNG, and a vertical line where each drift is.
+
+    Raises `SetupError` where matplotlib is missing or the file cannot be written.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -28,6 +33,9 @@ def draw_curves(path: Path, curves: Mapping[str, Points], *, title: str, x: str,
             linestyle=_STYLES[number // _COLORS % len(_STYLES)],
             label=name,
         )
+    for number, drift in enumerate(drifts):
+        # Only the first is in the legend.
+        axes.axvline(drift, color="0.5", linestyle=":", label="drift" if number == 0 else None)
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     # Beside the curves, which are anywhere.

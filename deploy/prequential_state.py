@@ -1,4 +1,4 @@
-"""A prequential run that is kept after each twentieth of its events, with the curve of its figures so far."""
+"""A prequential run that is kept after each twentieth of its events, with the curve of its figures."""
 
 from typing import Any
 
@@ -37,7 +37,13 @@ class KeptRun:
         done = self.rows[-1]["events"] * NUM_PARTS // self._num_events if self.rows else 0
         if events * NUM_PARTS // self._num_events == done:
             return
-        rates = {"hit_rate": figures.main.hit_rate, "popularity_hit_rate": figures.main.popularity_hit_rate}
+        recent = self.learner.meter.since_last()
+        rates = {
+            "hit_rate": figures.main.hit_rate,
+            "popularity_hit_rate": figures.main.popularity_hit_rate,
+            "recent_hit_rate": recent.hit_rate,
+            "recent_popularity_hit_rate": recent.popularity_hit_rate,
+        }
         shown = {name: round(rate, 6) if np.isfinite(rate) else None for name, rate in rates.items()}
         self.rows.append({"events": events, **shown})
         ranks = {

@@ -28,6 +28,11 @@ class Dataset:
     items: Mapping[str, Item] = field(default_factory=dict)
     user_features: Mapping[str, Mapping[str, Feature]] = field(default_factory=dict)
     """What is known of users, by name."""
+    groups: npt.NDArray[np.int64] | None = None
+    """Number of each row's impression, >= 0; its rows have one time and are next to each other.
+    None: each row is an impression of its own."""
+    drifts_ms: tuple[int, ...] = ()
+    """When what users like is known to have changed."""
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -45,7 +50,25 @@ class Dataset:
             ts_ms=self.ts_ms[:rows],
             actions=self.actions[:rows],
             values=self.values[:rows],
+            groups=None if self.groups is None else self.groups[:rows],
         )
+
+    def shown_with(self, row: int) -> range:
+        """Rows of the impression that a row is of."""
+        if self.groups is None:
+            return range(row, row + 1)
+        first, end = row, row + 1
+        while first > 0 and self.groups[first - 1] == self.groups[row]:
+            first -= 1
+        while end < len(self) and self.groups[end] == self.groups[row]:
+            end += 1
+        return range(first, end)
+
+    @property
+    def drift_rows(self) -> list[int]:
+        """The first row after each drift, of those that have one."""
+        rows = np.searchsorted(self.ts_ms, np.array(self.drifts_ms, np.int64))
+        return [row for row in rows.tolist() if row < len(self)]
 
     @classmethod
     def in_time_order(
@@ -59,6 +82,7 @@ class Dataset:
         values: npt.NDArray[np.float32],
         action_names: tuple[str, ...],
         items: Mapping[str, Item],
+        groups: npt.NDArray[np.int64] | None = None,
     ) -> Self:
         """Sort columns by time, stably; raises `SetupError` where there are none."""
         if not user_ids:
@@ -73,4 +97,5 @@ class Dataset:
             values=values[order],
             action_names=action_names,
             items=items,
+            groups=None if groups is None else groups[order],
         )

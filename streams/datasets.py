@@ -1,7 +1,7 @@
 """Data sets by name or path.
 
-Three sources, one shape: `ml-100k` (fetched once through pip), the sets under the setting `data`, and any Parquet or
-CSV file with `user_id, item_id, ts_ms` and optionally `action, value`.
+Four sources, one shape: `ml-100k` (fetched once through pip), the sets under the setting `data`, the simulator, and any
+Parquet or CSV file with `user_id, item_id, ts_ms` and optionally `action, value`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,8 @@ from streams.dataset import Dataset
 from streams.items import Item
 from streams.kuairand import kuairand
 from streams.movielens import fetch_movielens_100k, movielens_1m, movielens_100k
+from streams.simulator import Simulator
+from streams.simulator_settings import SIMULATOR, read_settings
 from streams.tables import as_floats, as_integers, as_strings, pick_columns, read_table, split_categories
 
 REQUIRED = ("user_id", "item_id", "ts_ms")
@@ -48,9 +50,13 @@ def load_dataset(
 ) -> Dataset:
     """Load a set by name, or a file by path.
 
+    `simulator` is the simulator's stream by defaults, `simulator:seed=3,drifts=4` one by other `SimulatorSettings`.
     `cache` keeps what is fetched; `folder` holds named sets (setting `data`); `columns` maps our column names to the
-    file's; `items` is a file of titles. Raises `SetupError` for what is missing.
+    file's; `items` is a file of titles. Raises `SetupError` for what is missing, `ValueError` for wrong settings.
     """
+    kind, _, settings = name.partition(":")
+    if kind == SIMULATOR:
+        return Simulator(read_settings(settings)).dataset()
     if name == "ml-100k":
         return movielens_100k(fetch_movielens_100k(cache, say))
     if folder is not None and name in NAMED and (folder / name).is_dir():
@@ -58,9 +64,8 @@ def load_dataset(
     path = Path(name)
     if not path.is_file():
         where = f"a folder {name} under the setting data ({folder})" if folder else "the setting data (HEADWATER_DATA)"
-        raise SetupError(
-            f"data set {name!r} is no file and no known set; known: ml-100k, and with {where}: {', '.join(NAMED)}"
-        )
+        known = f"ml-100k, {SIMULATOR}, and with {where}: {', '.join(NAMED)}"
+        raise SetupError(f"data set {name!r} is no file and no known set; known: {known}")
     return read_interactions(path, columns or {}, items)
 
 

@@ -1,4 +1,4 @@
-"""A data set as live events: each row an impression of its item, and an action for each bit of its mask.
+"""A data set as live events: an impression for each row, or for the rows shown together, and an action for each bit.
 
 The pace is what the learner keeps up with: a row a moment, faster while the learner is close behind, slower when it
 falls back, none while it is away.
@@ -24,11 +24,17 @@ SMOOTHING = 0.15
 
 
 def row_events(dataset: Dataset, row: int) -> Iterator[Event]:
-    """The events of one row; ids name the row, so that a second replay makes the same events."""
+    """The events of one row; ids name the row, so that a second replay makes the same events.
+
+    Of rows that were shown together the first brings the impression.
+    """
     user_id, item_id = dataset.user_ids[row], dataset.item_ids[row]
     ts_ms, value = int(dataset.ts_ms[row]), float(dataset.values[row])
-    request_id = f"r{row}"
-    yield Impression(event_id=f"i{row}", request_id=request_id, user_id=user_id, ts_ms=ts_ms, items=[item_id])
+    shown = dataset.shown_with(row)
+    request_id = f"r{shown.start}"
+    if row == shown.start:
+        items = dataset.item_ids[shown.start : shown.stop]
+        yield Impression(event_id=f"i{row}", request_id=request_id, user_id=user_id, ts_ms=ts_ms, items=items)
     mask = int(dataset.actions[row])
     for place, action in enumerate(dataset.action_names):
         if mask >> place & 1:

@@ -2,6 +2,8 @@
 
 import io
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from deploy.evaluate import evaluate_prequential, interactions
+from deploy.evaluate import dataset_digest, evaluate_prequential, interactions
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
+from streams.simulator import Simulator
+from streams.simulator_settings import read_settings
 
 MODEL = ModelSettings(dim=16, window=32, num_layers=1)
 LEARN = LearnSettings(batch_events=16, device="cpu")
@@ -134,9 +138,30 @@ def test_a_run_cut_short_ends_with_the_figures_and_ranks_of_a_whole_one(
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
     assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert steps[:6] == [0, 16, 32, 48, 48, 60]
-    assert whole["curve"][-1] == {
-        "events": 120,
-        "hit_rate": whole["hit_rate"],
-        "popularity_hit_rate": whole["popularity_hit_rate"],
-    }
+    last = whole["curve"][-1]
+    assert (last["events"], last["hit_rate"]) == (120, whole["hit_rate"])
+    assert last["popularity_hit_rate"] == whole["popularity_hit_rate"]
     assert (tmp_path / "p.png").stat().st_size > 0
+
+
+def test_the_curve_is_of_each_part_by_itself_and_drifts_have_their_rows(tmp_path: Path) -> None:
+    """A fall after a drift would drown in what was before it."""
+    stream = Simulator(read_settings("requests=100,users=20,items=60,drifts=1")).dataset()
+    ranks = tmp_path / "ranks.parquet"
+    figures = evaluate_prequential(stream, MODEL, LEARN, ranks=ranks, console=Console(file=io.StringIO()))
+    assert figures["drifts"] == [400]
+    table = pyarrow.parquet.read_table(ranks)
+    rows, hits = table.column("event").to_numpy(), table.column("rank").to_numpy() <= 10
+    ends = [row["events"] for row in figures["curve"]]
+    assert (ends[1], len(ends), ends[-1]) == (80, 20, 800)
+    for (first, end), row in zip(pairwise(ends[1:]), figures["curve"][2:], strict=True):
+        assert row["recent_hit_rate"] == pytest.approx(hits[(rows >= first) & (rows < end)].mean(), abs=1e-6)
+
+
+def test_what_was_shown_together_stays_together() -> None:
+    """A slate's items would see each other's actions."""
+    stream = Simulator(read_settings("requests=3,users=2,items=30,drifts=0")).dataset()
+    assert [one.group for one in interactions(stream)] == [0] * 8 + [1] * 8 + [2] * 8
+    apart = replace(stream, groups=None)
+    assert {one.group for one in interactions(apart)} == {-1}
+    assert dataset_digest(apart) != dataset_digest(stream)

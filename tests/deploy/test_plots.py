@@ -16,6 +16,13 @@ def test_curves_become_a_png_file(tmp_path: Path) -> None:
     assert (tmp_path / "curve").read_bytes().startswith(b"\x89PNG\r\n")
 
 
+def test_drifts_are_drawn(tmp_path: Path) -> None:
+    """A fall without its cause beside it looks like a fault."""
+    draw_curves(tmp_path / "without", CURVES, **LABELS)
+    draw_curves(tmp_path / "with", CURVES, drifts=[1.2, 1.7], **LABELS)
+    assert (tmp_path / "without").read_bytes() != (tmp_path / "with").read_bytes()
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     """A run of hours would end in a traceback."""
     with pytest.raises(SetupError, match="name another file with --plot"):

@@ -1,5 +1,6 @@
 """Data sets from files and by name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def test_categories_come_from_lists_and_from_text() -> None:
 
 def test_an_unknown_name_says_what_is_known(tmp_path: Path) -> None:
     """A typo would end in an error about a file."""
-    with pytest.raises(SetupError, match=r"'ml-1k' is no file and no known set; known: ml-100k, and with the setting"):
+    with pytest.raises(SetupError, match=r"'ml-1k' is no file and no known set; known: ml-100k, simulator, and"):
         load_dataset("ml-1k", cache=tmp_path)
     with pytest.raises(SetupError, match="a folder ml-1m under the setting data"):
         load_dataset("ml-1m", cache=tmp_path, folder=tmp_path)
@@ -256,6 +257,23 @@ def test_the_head_of_a_set_cuts_every_column() -> None:
     assert len(rows.head(99)) == 3
     with pytest.raises(ValueError, match="limit must be >= 1, got 0"):
         rows.head(0)
+
+
+def test_rows_of_one_impression_know_each_other() -> None:
+    """An impression would lack items, or have those of the next."""
+    rows = head_factory()
+    assert [rows.shown_with(row) for row in range(3)] == [range(1), range(1, 2), range(2, 3)]
+    grouped = replace(rows, groups=np.array([4, 4, 2]))
+    assert [grouped.shown_with(row) for row in range(3)] == [range(2), range(2), range(2, 3)]
+    assert grouped.head(1).shown_with(0) == range(1)
+
+
+def test_a_drift_s_row_is_the_first_at_its_time_or_later() -> None:
+    """A plot would show the fall before its cause."""
+    rows = replace(head_factory(), drifts_ms=(0, 2, 3, 4))
+    assert rows.drift_rows == [0, 1, 2]
+    assert rows.head(1).drift_rows == [0]
+    assert head_factory().drift_rows == []
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

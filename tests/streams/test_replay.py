@@ -1,5 +1,7 @@
 """Replay: what a row becomes, and the pace at which rows leave."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,28 @@ def test_a_row_is_an_impression_and_its_actions() -> None:
     actions = [event for event in row_events(rows, 1) if isinstance(event, Action)]
     assert [(event.action, event.value) for event in actions] == [("like", None), ("rate", None)]
     assert len(list(row_events(rows, 2))) == 1
+
+
+def test_rows_that_were_shown_together_are_one_impression() -> None:
+    """Slates would fall apart: each item of one would see the others' actions."""
+    rows = replace(dataset_factory(5), groups=np.array([7, 7, 7, 8, 9]), ts_ms=np.array([0, 0, 0, 5, 6]))
+    events = [list(row_events(rows, row)) for row in range(5)]
+    shown = [event for each in events for event in each if isinstance(event, Impression)]
+    assert [(event.event_id, event.items) for event in shown] == [
+        ("i0", ["i0", "i1", "i2"]),
+        ("i3", ["i3"]),
+        ("i4", ["i4"]),
+    ]
+    acted = [[(event.item_id, event.request_id) for event in each if isinstance(event, Action)] for each in events]
+    assert acted == [[("i0", "r0")], [("i1", "r0")] * 2, [], [("i3", "r3")], [("i4", "r4")] * 2]
+
+
+def test_a_slate_that_is_cut_short_keeps_what_is_left() -> None:
+    """A limit in the middle of a slate would name items whose rows are not sent."""
+    rows = replace(dataset_factory(4), groups=np.array([0, 0, 0, 1]))
+    (impression, _) = row_events(rows.head(2), 0)
+    assert isinstance(impression, Impression)
+    assert impression.items == ["i0", "i1"]
 
 
 def test_events_of_a_row_are_valid_and_differ() -> None:
