@@ -62,8 +62,11 @@ class Frequency:
         return shares_R
 
     def young(self, rows: Integers) -> npt.NDArray[np.bool_]:
-        """Whether each row is younger than 100 steps, [R]."""
-        young_R: npt.NDArray[np.bool_] = self._ages(rows) < YOUNG_STEPS
+        """Whether each row is at most 100 steps old, and at most a tenth as old as the stream, [R].
+
+        In a stream that began just now, everything is new, and nothing is newer than the rest.
+        """
+        young_R: npt.NDArray[np.bool_] = self._ages(rows) <= min(YOUNG_STEPS, self.step // 10)
         return young_R
 
     def clear(self, rows: Integers) -> None:

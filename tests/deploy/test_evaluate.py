@@ -23,7 +23,7 @@ MODEL = ModelSettings(dim=16, window=32, num_layers=1)
 LEARN = LearnSettings(batch_events=16, device="cpu")
 NEEDED = {
     *("events_scored", "hit_rate", "ndcg", "mrr", "auc", "normalized_entropy", "hit_rate_last_quarter"),
-    *("popularity_hit_rate", "popularity_hit_rate_last_quarter", "non_finite", "seconds"),
+    *("popularity_hit_rate", "popularity_hit_rate_last_quarter", "non_finite", "seconds", "fresh_items", "new_users"),
 }
 
 

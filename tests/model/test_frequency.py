@@ -40,12 +40,21 @@ def test_a_row_that_came_late_is_as_frequent_as_an_old_one_that_comes_as_often()
 
 def test_a_row_is_young_for_a_hundred_steps_after_it_was_born() -> None:
     """An item that nobody had time to take would be a negative."""
-    frequency = counted([[0]] * 300, 1)
-    frequency.update(np.array([0]), 2)
-    for _ in range(YOUNG_STEPS - 1):
-        assert frequency.young(np.array([0, 1])).tolist() == [False, True]
+    frequency = counted([[0]] * 1_000, 1)
+    for _ in range(YOUNG_STEPS):
         frequency.update(np.array([0]), 2)
+        assert frequency.young(np.array([0, 1])).tolist() == [False, True]
+    frequency.update(np.array([0]), 2)
     assert frequency.young(np.array([0, 1])).tolist() == [False, False]
+
+
+def test_where_all_is_new_only_a_tenth_of_the_stream_is_young() -> None:
+    """A stream's first hundred steps would have no uniform negatives."""
+    frequency = counted([[0]] * 40, 1)
+    assert not frequency.young(np.array([0]))[0]
+    for age in range(1, 7):
+        frequency.update(np.array([0]), 2)
+        assert frequency.young(np.array([0, 1])).tolist() == [False, age <= 4]
 
 
 def test_a_row_that_never_was_a_target_has_a_share() -> None:

@@ -85,6 +85,25 @@ def test_a_cut_is_not_changed_by_what_is_learned_after_it(tmp_path: Path) -> Non
             np.testing.assert_array_equal(before[key], after[key], err_msg=key, strict=True)
 
 
+def test_a_fall_of_the_hit_rate_is_logged_and_counted_and_the_window_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever watches the learner would not hear of it."""
+    monkeypatch.setattr("model.drift.THRESHOLD", -1.0)
+    learned_store(tmp_path)
+    assert "drift: the hit rate has fallen" in caplog.text
+    opened = LearnedModel.open(
+        SnapshotStore(SnapshotSettings(url=str(tmp_path))), MODEL, LEARN, topic=TOPIC, topic_id="t1"
+    )
+    figures = opened.figures()
+    assert figures["drift_alarms"] == figures["window_events_all"] > 0
+    assert {"window_hit_rate_fresh_items", "fading_mrr_new_users", "window_auc"} < figures.keys()
+    metrics = LearnerMetrics()
+    metrics.show(figures)
+    told = metrics.registry.get_sample_value("headwater_prequential", {"figure": "window_events_all"})
+    assert told == figures["window_events_all"]
+
+
 def test_other_model_settings_are_refused_by_name(tmp_path: Path) -> None:
     """Weights of another shape would be trained on, or the error would speak of tensors."""
     store = learned_store(tmp_path)
