@@ -34,14 +34,21 @@ class KeptRun:
 
     def note(self, events: int, figures: PrequentialFigures) -> None:
         """Keep the run if another twentieth is done; raises `SetupError` where that cannot be written."""
-        done = self.rows[-1]["events"] * NUM_PARTS // self._num_events if self.rows else 0
-        if events * NUM_PARTS // self._num_events == done:
+        if not add_row(self.rows, events, figures, self._num_events):
             return
-        rates = {"hit_rate": figures.main.hit_rate, "popularity_hit_rate": figures.main.popularity_hit_rate}
-        shown = {name: round(rate, 6) if np.isfinite(rate) else None for name, rate in rates.items()}
-        self.rows.append({"events": events, **shown})
         ranks = {
             "ranks.event": np.array([rank.event for rank in self.ranks], np.int64),
             "ranks.rank": np.array([rank.rank for rank in self.ranks], np.float64),
         }
         self._state.save(learner_arrays(self.learner) | ranks, self.rows)
+
+
+def add_row(rows: list[dict[str, Any]], events: int, figures: PrequentialFigures, total: int) -> bool:
+    """Add the figures so far to a curve where another twentieth of the events is done; whether it was."""
+    done = rows[-1]["events"] * NUM_PARTS // total if rows else 0
+    if events * NUM_PARTS // total == done:
+        return False
+    rates = {"hit_rate": figures.main.hit_rate, "popularity_hit_rate": figures.main.popularity_hit_rate}
+    shown = {name: round(rate, 6) if np.isfinite(rate) else None for name, rate in rates.items()}
+    rows.append({"events": events, **shown})
+    return True

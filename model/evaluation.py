@@ -1,16 +1,18 @@
 """Prequential evaluation of a data set: its events in order, in micro-batches, through the learner's own step."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from model.online import OnlineLearner, StepReport
-from model.prequential import PrequentialFigures, SeriesFigures
+from model.online import OnlineLearner
+from model.prequential import PrequentialFigures, PrequentialMeter, SeriesFigures, Targets
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
 from model.user_features import UserFeature
 
+WARM_UP = 0.1
+"""Share of the events that is learned and not counted, unless another is asked for."""
 HISTORY_EVENTS = 2_048
 """Newest events kept for each user; older ones are no context, and their items become candidates again."""
 
@@ -47,6 +49,8 @@ class PrequentialReport:
 
     events: int
     """All events, warm-up included."""
+    warm_up_events: int
+    """Events that were learned and not counted."""
     events_scored: int
     """Targets of the main series: first actions of a user on an item."""
     events_scored_last_quarter: int
@@ -83,7 +87,7 @@ def prequential_run(
     *,
     total: int,
     freeze_after: float | None = None,
-    warm_up: float = 0.1,
+    warm_up: float = WARM_UP,
     progress: Progress | None = None,
     ranks: list[EventRank] | None = None,
     user_features: UserFeatures = NOTHING_KNOWN,
@@ -95,23 +99,35 @@ def prequential_run(
     ranks of all targets are added to the list `ranks`. A learner that was restored goes on after the events that it has
     seen. Users' features are by user and name. Raises `ValueError` for shares outside [0, 1].
     """
-    for name, share in (("warm_up", warm_up), ("freeze_after", freeze_after)):
-        if share is not None and not 0 <= share <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {share}")
+    check_shares(warm_up=warm_up, freeze_after=freeze_after)
     learner.meter.count_from = int(warm_up * total)
     freeze_from = total + 1 if freeze_after is None else int(freeze_after * total)
     started, histories, first = time.monotonic(), Histories(user_features=user_features), 0
-    for batch in _batches(interactions, learner.learn_settings.batch_events, freeze_from):
+    for batch in micro_batches(interactions, learner.learn_settings.batch_events, {freeze_from}):
         sequences = histories.extend(batch)
         if first >= learner.num_events:
             learner.frozen = learner.frozen or first >= freeze_from
             report = learner.step(sequences)
             if ranks is not None:
-                ranks += _event_ranks(report, batch, first)
+                ranks += event_ranks(report.targets, batch, first)
             if progress is not None:
                 progress(learner.num_events, learner.meter.figures())
         first += len(batch)
-    return _report(learner, time.monotonic() - started, ranks or [])
+    return report_of(
+        learner.meter,
+        events=learner.num_events,
+        steps=learner.num_steps,
+        skipped_steps=learner.num_skipped,
+        seconds=time.monotonic() - started,
+        ranks=ranks or [],
+    )
+
+
+def check_shares(**shares: float | None) -> None:
+    """Raise `ValueError` for a share outside [0, 1]."""
+    for name, share in shares.items():
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {share}")
 
 
 class Histories:
@@ -158,11 +174,11 @@ class Histories:
         )
 
 
-def _batches(interactions: Iterable[Interaction], size: int, freeze_from: int) -> Iterator[list[Interaction]]:
-    """Micro-batches of `size`; one ends where the learner is frozen, so that all before it is learned."""
+def micro_batches(interactions: Iterable[Interaction], size: int, edges: Set[int]) -> Iterator[list[Interaction]]:
+    """Micro-batches of `size`; one ends before each event whose number is an edge: all before it is learned there."""
     batch: list[Interaction] = []
     for number, interaction in enumerate(interactions):
-        if batch and (len(batch) == size or number == freeze_from):
+        if batch and (len(batch) == size or number in edges):
             yield batch
             batch = []
         batch.append(interaction)
@@ -188,19 +204,24 @@ def _sequence(user_id: str, history: list[Interaction], context: int, places: li
     )
 
 
-def _event_ranks(report: StepReport, batch: list[Interaction], first: int) -> list[EventRank]:
-    events = [batch[number - first] for number in report.targets.numbers.tolist()]
-    columns = zip(report.targets.numbers.tolist(), events, report.targets.ranks.tolist(), strict=True)
+def event_ranks(targets: Targets, batch: list[Interaction], first: int) -> list[EventRank]:
+    """Ranks of a micro-batch that begins with event `first`."""
+    events = [batch[number - first] for number in targets.numbers.tolist()]
+    columns = zip(targets.numbers.tolist(), events, targets.ranks.tolist(), strict=True)
     return [
         EventRank(event=number, user_id=event.user_id, item_id=event.item_id, rank=rank)
         for number, event, rank in columns
     ]
 
 
-def _report(learner: OnlineLearner, seconds: float, ranks: list[EventRank]) -> PrequentialReport:
-    figures = learner.meter.figures()
+def report_of(
+    meter: PrequentialMeter, *, events: int, steps: int, skipped_steps: int, seconds: float, ranks: list[EventRank]
+) -> PrequentialReport:
+    """What a meter knows at the end of a run."""
+    figures = meter.figures()
     return PrequentialReport(
-        events=learner.num_events,
+        events=events,
+        warm_up_events=meter.count_from,
         events_scored=figures.main.events,
         events_scored_last_quarter=figures.last_quarter.events,
         hit_rate=figures.main.hit_rate,
@@ -216,8 +237,8 @@ def _report(learner: OnlineLearner, seconds: float, ranks: list[EventRank]) -> P
         positives=figures.positives,
         repeats=figures.repeats,
         non_finite=figures.non_finite,
-        steps=learner.num_steps,
-        skipped_steps=learner.num_skipped,
+        steps=steps,
+        skipped_steps=skipped_steps,
         seconds=seconds,
         ranks=ranks,
     )
