@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from deploy.cli_app import Columns, Data, Folder, JsonFile, evaluate_app, pairs, say
 from deploy.json_file import write_json
 from model.encoder_names import EncoderName
+from model.peers.peer_names import PeerName
 from model.settings import LearnSettings, ModelSettings
 from model.stochastic_length import Selection
 from streams.dataset import Dataset
@@ -26,6 +27,9 @@ def prequential(
     *,
     data: Data = "ml-100k",
     columns: Columns = "",
+    peer: Annotated[
+        PeerName | None, Parameter(help="Score this instead; its settings are its own, but the seed.")
+    ] = None,
     freeze_after: Annotated[float | None, Parameter(help="Stop learning after this share of the events.")] = None,
     ranks: Annotated[Path | None, Parameter(help="Write event, user_id, item_id, rank to this Parquet file.")] = None,
     json: JsonFile = None,
@@ -40,12 +44,33 @@ def prequential(
 ) -> int:
     """Score each event before it is learned, over a whole data set in time order, without Kafka."""
     from deploy.evaluate import evaluate_prequential
+    from deploy.evaluate_peer import evaluate_peer
 
     dataset = _dataset(data, columns, limit, cache, data_folder, users)
-    figures = evaluate_prequential(
-        dataset, model, learn, freeze_after=freeze_after, ranks=ranks, resume=resume, plot=plot
-    )
+    if peer is None:
+        figures = evaluate_prequential(
+            dataset, model, learn, freeze_after=freeze_after, ranks=ranks, resume=resume, plot=plot
+        )
+    elif resume is not None or users is not None:
+        raise ValueError("--resume and --users must be left out with --peer: it is run at once and told of no features")
+    else:
+        figures = evaluate_peer(dataset, peer, model, learn, freeze_after=freeze_after, ranks=ranks, plot=plot)
     write_json(json, figures)
+    return 0
+
+
+@evaluate_app.command
+def compare(
+    a: Path,
+    b: Path,
+    *,
+    window: Annotated[int, Parameter(help="Targets of a sliding window.")] = 10_000,
+    json: JsonFile = None,
+) -> int:
+    """Hold the ranks of two runs on one stream (`prequential --ranks`) against each other, event by event."""
+    from deploy.evaluate_compare import evaluate_compare
+
+    write_json(json, evaluate_compare(a, b, window=window))
     return 0
 
 

@@ -7,13 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deploy.plots import draw_curves
 from deploy.prequential_state import KeptRun
+from deploy.ranks_file import write_ranks
 from deploy.run_state import RunState
 from model.evaluation import EventRank, Interaction, PrequentialReport, prequential_run
 from model.prequential import PrequentialFigures
@@ -54,26 +53,40 @@ def evaluate_prequential(
     identity = {"data": dataset_digest(dataset), "model": asdict(model), "learn": asdict(learn)}
     kept = KeptRun(RunState(resume, {**identity, "freeze_after": freeze_after}), dataset, model, learn)
     report = _run(kept, dataset, freeze_after, console)
+    run = {"data": dataset.name, "freeze_after": freeze_after}
+    drifts = dataset.drift_rows
+    return tell_run(console, run, report, kept.rows, kept.ranks, ranks=ranks, plot=plot, drifts=drifts)
+
+
+def tell_run(
+    console: Console,
+    run: dict[str, Any],
+    report: PrequentialReport,
+    rows: list[dict[str, Any]],
+    kept: list[EventRank],
+    *,
+    ranks: Path | None,
+    plot: Path | None,
+    drifts: list[int],
+) -> dict[str, Any]:
+    """Print what a run is and its figures, write the files that were asked for, and return all of it with the curve.
+
+    `drifts` are the rows of the data set at which its stream is known to drift.
+    """
     if ranks is not None:
-        write_ranks(ranks, kept.ranks)
-    figures = {"data": dataset.name, "freeze_after": freeze_after, **_figures(report)}
+        write_ranks(ranks, kept, report.warm_up_events)
+    figures = {**run, **_figures(report)}
     for name, value in figures.items():
         console.print(f"  {name:34} {value}", markup=False, highlight=False)
     if plot is not None:
-        curves = {name: [(row["events"], row[name]) for row in kept.rows if row[name] is not None] for name in _CURVES}
-        draw_curves(
-            plot,
-            curves,
-            title=f"Prequential on {dataset.name}",
-            x="events",
-            y="HR@10 of a twentieth",
-            drifts=dataset.drift_rows,
-        )
-    return {**figures, "curve": kept.rows, "drifts": dataset.drift_rows}
+        curves = {name: [(row["events"], row[name]) for row in rows if row[name] is not None] for name in _CURVES}
+        title = f"Prequential on {run['data']}"
+        draw_curves(plot, curves, title=title, x="events", y="HR@10 of a twentieth", drifts=drifts)
+    return {**figures, "curve": rows, "drifts": drifts}
 
 
 def _run(kept: KeptRun, dataset: Dataset, freeze_after: float | None, console: Console) -> PrequentialReport:
-    with _Progress(console, len(dataset)) as progress:
+    with EventProgress(console, len(dataset)) as progress:
 
         def show(events: int, figures: PrequentialFigures) -> None:
             progress.show(events, figures)
@@ -107,17 +120,6 @@ def interactions(dataset: Dataset) -> Iterator[Interaction]:
         yield Interaction(*row)
 
 
-def write_ranks(path: Path, ranks: list[EventRank]) -> None:
-    """Write `event, user_id, item_id, rank` as Parquet; rank is inf for no candidate and NaN for no finite score."""
-    columns = {
-        "event": pa.array([rank.event for rank in ranks], pa.int64()),
-        "user_id": pa.array([rank.user_id for rank in ranks], pa.string()),
-        "item_id": pa.array([rank.item_id for rank in ranks], pa.string()),
-        "rank": pa.array([rank.rank for rank in ranks], pa.float64()),
-    }
-    pyarrow.parquet.write_table(pa.table(columns), path)
-
-
 def model_of(dataset: Dataset, model: ModelSettings) -> ModelSettings:
     """The settings with the data set's actions, and with its own positive action where it lacks theirs."""
     positive = model.positive_action if model.positive_action in dataset.action_names else ""
@@ -141,7 +143,7 @@ def finite_or_null(value: Any) -> Any:
     return value
 
 
-class _Progress:
+class EventProgress:
     """A bar in a terminal; elsewhere a line now and then."""
 
     def __init__(self, console: Console, total: int) -> None:
@@ -152,7 +154,7 @@ class _Progress:
         self._bar = Progress(*columns, TimeRemainingColumn(), console=console) if console.is_terminal else None
         self._task = self._bar.add_task("", total=total) if self._bar else None
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "EventProgress":
         if self._bar:
             self._bar.start()
         return self

@@ -34,20 +34,28 @@ class KeptRun:
 
     def note(self, events: int, figures: PrequentialFigures) -> None:
         """Keep the run if another twentieth is done; raises `SetupError` where that cannot be written."""
-        done = self.rows[-1]["events"] * NUM_PARTS // self._num_events if self.rows else 0
-        if events * NUM_PARTS // self._num_events == done:
+        if not add_row(self.rows, events, figures, self._num_events):
             return
-        recent = self.learner.meter.since_last()
-        rates = {
-            "hit_rate": figures.main.hit_rate,
-            "popularity_hit_rate": figures.main.popularity_hit_rate,
-            "recent_hit_rate": recent.hit_rate,
-            "recent_popularity_hit_rate": recent.popularity_hit_rate,
-        }
-        shown = {name: round(rate, 6) if np.isfinite(rate) else None for name, rate in rates.items()}
-        self.rows.append({"events": events, **shown})
         ranks = {
             "ranks.event": np.array([rank.event for rank in self.ranks], np.int64),
             "ranks.rank": np.array([rank.rank for rank in self.ranks], np.float64),
         }
         self._state.save(learner_arrays(self.learner) | ranks, self.rows)
+
+
+def add_row(rows: list[dict[str, Any]], events: int, figures: PrequentialFigures, total: int) -> bool:
+    """Add the figures so far, and of the part alone, to a curve where another twentieth is done; whether it was."""
+    done = rows[-1]["events"] * NUM_PARTS // total if rows else 0
+    if events * NUM_PARTS // total == done:
+        return False
+    main = figures.main
+    row: dict[str, Any] = {"events": events, "targets": main.events}
+    before = rows[-1]["targets"] if rows else 0
+    for name, rate in (("hit_rate", main.hit_rate), ("popularity_hit_rate", main.popularity_hit_rate)):
+        # Hits are whole numbers, so that a rate of six digits gives them back.
+        hits_before = round((rows[-1][name] or 0) * before) if rows else 0
+        row[name] = round(rate, 6) if main.events else None
+        new = main.events - before
+        row[f"recent_{name}"] = round((round(rate * main.events) - hits_before) / new, 6) if new else None
+    rows.append(row)
+    return True

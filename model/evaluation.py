@@ -1,17 +1,19 @@
 """Prequential evaluation of a data set: its events in order, in micro-batches, through the learner's own step."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from model.heartbeat import RankFigures
-from model.online import OnlineLearner, StepReport
-from model.prequential import PrequentialFigures, SeriesFigures
+from model.heartbeat import HeartbeatFigures, RankFigures
+from model.online import OnlineLearner
+from model.prequential import PrequentialFigures, PrequentialMeter, SeriesFigures, Targets
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
 from model.user_features import UserFeature
 
+WARM_UP = 0.1
+"""Share of the events that is learned and not counted, unless another is asked for."""
 HISTORY_EVENTS = 2_048
 """Newest events kept for each user; older ones are no context, and their items become candidates again."""
 
@@ -48,6 +50,8 @@ class PrequentialReport:
 
     events: int
     """All events, warm-up included."""
+    warm_up_events: int
+    """Events that were learned and not counted."""
     events_scored: int
     """Targets of the main series: first actions of a user on an item."""
     events_scored_last_quarter: int
@@ -65,11 +69,11 @@ class PrequentialReport:
     """Events that AUC and normalized entropy are over."""
     positives: SeriesFigures
     repeats: SeriesFigures
-    fresh_items: RankFigures
-    """On items less than an hour old, by event time."""
-    new_users: RankFigures
+    fresh_items: RankFigures | None
+    """On items less than an hour old, by event time; None for a peer, as the two below."""
+    new_users: RankFigures | None
     """Of users that had not acted before."""
-    drift_alarms: int
+    drift_alarms: int | None
     non_finite: int
     steps: int
     skipped_steps: int
@@ -89,7 +93,7 @@ def prequential_run(
     *,
     total: int,
     freeze_after: float | None = None,
-    warm_up: float = 0.1,
+    warm_up: float = WARM_UP,
     progress: Progress | None = None,
     ranks: list[EventRank] | None = None,
     user_features: UserFeatures = NOTHING_KNOWN,
@@ -101,23 +105,36 @@ def prequential_run(
     ranks of all targets are added to the list `ranks`. A learner that was restored goes on after the events that it has
     seen. Users' features are by user and name. Raises `ValueError` for shares outside [0, 1].
     """
-    for name, share in (("warm_up", warm_up), ("freeze_after", freeze_after)):
-        if share is not None and not 0 <= share <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {share}")
+    check_shares(warm_up=warm_up, freeze_after=freeze_after)
     learner.meter.count_from = learner.heartbeat.count_from = int(warm_up * total)
     freeze_from = total + 1 if freeze_after is None else int(freeze_after * total)
     started, histories, first = time.monotonic(), Histories(user_features=user_features), 0
-    for batch in _batches(interactions, learner.learn_settings.batch_events, freeze_from):
+    for batch in micro_batches(interactions, learner.learn_settings.batch_events, {freeze_from}):
         sequences = histories.extend(batch)
         if first >= learner.num_events:
             learner.frozen = learner.frozen or first >= freeze_from
             report = learner.step(sequences)
             if ranks is not None:
-                ranks += _event_ranks(report, batch, first)
+                ranks += event_ranks(report.targets, batch, first)
             if progress is not None:
                 progress(learner.num_events, learner.meter.figures())
         first += len(batch)
-    return _report(learner, time.monotonic() - started, ranks or [])
+    return report_of(
+        learner.meter,
+        heartbeat=learner.heartbeat.figures(),
+        events=learner.num_events,
+        steps=learner.num_steps,
+        skipped_steps=learner.num_skipped,
+        seconds=time.monotonic() - started,
+        ranks=ranks or [],
+    )
+
+
+def check_shares(**shares: float | None) -> None:
+    """Raise `ValueError` for a share outside [0, 1]."""
+    for name, share in shares.items():
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {share}")
 
 
 class Histories:
@@ -164,11 +181,11 @@ class Histories:
         )
 
 
-def _batches(interactions: Iterable[Interaction], size: int, freeze_from: int) -> Iterator[list[Interaction]]:
-    """Micro-batches of `size`; one ends where the learner is frozen, so that all before it is learned."""
+def micro_batches(interactions: Iterable[Interaction], size: int, edges: Set[int]) -> Iterator[list[Interaction]]:
+    """Micro-batches of `size`; one ends before each event whose number is an edge: all before it is learned there."""
     batch: list[Interaction] = []
     for number, interaction in enumerate(interactions):
-        if batch and (len(batch) == size or number == freeze_from):
+        if batch and (len(batch) == size or number in edges):
             yield batch
             batch = []
         batch.append(interaction)
@@ -194,19 +211,31 @@ def _sequence(user_id: str, history: list[Interaction], context: int, places: li
     )
 
 
-def _event_ranks(report: StepReport, batch: list[Interaction], first: int) -> list[EventRank]:
-    events = [batch[number - first] for number in report.targets.numbers.tolist()]
-    columns = zip(report.targets.numbers.tolist(), events, report.targets.ranks.tolist(), strict=True)
+def event_ranks(targets: Targets, batch: list[Interaction], first: int) -> list[EventRank]:
+    """Ranks of a micro-batch that begins with event `first`."""
+    events = [batch[number - first] for number in targets.numbers.tolist()]
+    columns = zip(targets.numbers.tolist(), events, targets.ranks.tolist(), strict=True)
     return [
         EventRank(event=number, user_id=event.user_id, item_id=event.item_id, rank=rank)
         for number, event, rank in columns
     ]
 
 
-def _report(learner: OnlineLearner, seconds: float, ranks: list[EventRank]) -> PrequentialReport:
-    figures, heartbeat = learner.meter.figures(), learner.heartbeat.figures()
+def report_of(
+    meter: PrequentialMeter,
+    *,
+    heartbeat: HeartbeatFigures | None = None,
+    events: int,
+    steps: int,
+    skipped_steps: int,
+    seconds: float,
+    ranks: list[EventRank],
+) -> PrequentialReport:
+    """What a meter, and a heartbeat where there is one, know at the end of a run."""
+    figures = meter.figures()
     return PrequentialReport(
-        events=learner.num_events,
+        events=events,
+        warm_up_events=meter.count_from,
         events_scored=figures.main.events,
         events_scored_last_quarter=figures.last_quarter.events,
         hit_rate=figures.main.hit_rate,
@@ -221,12 +250,12 @@ def _report(learner: OnlineLearner, seconds: float, ranks: list[EventRank]) -> P
         events_ranked=figures.ranked_events,
         positives=figures.positives,
         repeats=figures.repeats,
-        fresh_items=heartbeat.total["fresh_items"],
-        new_users=heartbeat.total["new_users"],
-        drift_alarms=heartbeat.drift_alarms,
+        fresh_items=heartbeat.total["fresh_items"] if heartbeat else None,
+        new_users=heartbeat.total["new_users"] if heartbeat else None,
+        drift_alarms=heartbeat.drift_alarms if heartbeat else None,
         non_finite=figures.non_finite,
-        steps=learner.num_steps,
-        skipped_steps=learner.num_skipped,
+        steps=steps,
+        skipped_steps=skipped_steps,
         seconds=seconds,
         ranks=ranks,
     )

@@ -113,7 +113,8 @@ class Recommender:
         """Place and score of all items, best first: of those that followed the user's last ones, and of the others."""
         if "transitions" not in self._gates:
             return self.index.best_first(query_D, count)
-        rows_M, strengths_M = self._memory.read(last_acted(self._rows_of(sequence.item_ids), sequence.actions))
+        rows = self._rows_of(sequence.item_ids)
+        rows_M, strengths_M = self._memory.read(last_acted(rows, sequence.actions * (rows > 0)))
         places_U, of_U_M = np.unique(self._places_I[rows_M], return_inverse=True)
         boosts_U = self._gates["transitions"] * np.log1p(np.bincount(of_U_M, strengths_M, len(places_U)))
         scores_U = self.index.scores(query_D, places_U) + boosts_U

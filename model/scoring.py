@@ -96,7 +96,8 @@ class Scoring:
         for query, (owner, index, row) in enumerate(zip(tile.owners, tile.indexes, tile.rows.tolist(), strict=True)):
             sequence = encoded[owner]
             end = sequence.group_starts[index]
-            recent = last_acted(sequence.rows[:end], sequence.actions[:end])
+            # An item without a row leads nowhere.
+            recent = last_acted(sequence.rows[:end], sequence.actions[:end] * (sequence.rows[:end] > 0))
             rows_M, strengths_M = self.memory.read(recent)
             np.add.at(followed_QI[query], rows_M, strengths_M)
             if row > 0:

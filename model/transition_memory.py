@@ -92,12 +92,12 @@ class TransitionMemory:
 
 
 def last_acted(rows: Integers, actions: Integers) -> Integers:
-    """Rows that were acted on last, newest first, each once; row 0, of items that have none, is left out.
+    """Rows that were acted on last, newest first, each once.
 
-    >>> last_acted(np.array([3, 4, 3, 5, 6, 0]), np.array([1, 1, 2, 0, 1, 1])).tolist()
+    >>> last_acted(np.array([3, 4, 3, 5, 6]), np.array([1, 1, 2, 0, 1])).tolist()
     [6, 3, 4]
     """
-    newest = rows[(actions != 0) & (rows > 0)][: -NUM_RECENT - 1 : -1]
+    newest = rows[actions != 0][: -NUM_RECENT - 1 : -1]
     first = np.unique(newest, return_index=True)[1]
     distinct: Integers = newest[np.sort(first)]
     return distinct

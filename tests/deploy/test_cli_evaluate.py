@@ -73,6 +73,22 @@ def test_rank_and_prequential_take_files_and_settings(evaluate: Evaluate) -> Non
     assert Path("t").exists()
 
 
+def test_peers_are_run_and_compared_by_name(evaluate: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of peers that were all our model."""
+    run = ("prequential", *FILE, "--limit", "60", "--peer")
+    for peer, seed in (("markov", "0"), ("isgd", "0"), ("isgd", "1")):
+        assert evaluate(*run, peer, "--learn.seed", seed, "--ranks", f"{peer}{seed}.parquet") == 0
+        assert (figures()["peer"], figures()["events"]) == (peer, 60)
+    assert Path("isgd0.parquet").read_bytes() != Path("isgd1.parquet").read_bytes()
+    assert evaluate("compare", "markov0.parquet", "isgd1.parquet", "--window", "20", "--json", "out.json") == 0
+    assert (figures()["a"], figures()["b"]) == ("markov0.parquet", "isgd1.parquet")
+    assert {row["events"] for row in figures()["windows"]} == {20}
+    for ignored in (("--resume", "s"), ("--users", "u.csv")):
+        Path("u.csv").write_text("user_id,age\nu1,30\n")
+        assert evaluate(*run, "markov", *ignored) == 2
+        assert "must be left out with --peer" in capsys.readouterr().err
+
+
 def test_a_model_that_breaks_down_is_one_line(evaluate: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
     """A traceback tells nobody to lower the rate."""
     sizes = ("--records", "20", "--ids", "40", "--categories", "5", "--seeds", "0", "--models", "hstu-no-rab")

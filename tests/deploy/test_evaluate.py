@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from deploy.evaluate import dataset_digest, evaluate_prequential, interactions
+from deploy.evaluate_peer import evaluate_peer
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
@@ -83,6 +84,32 @@ def test_ranks_are_written_by_event(whole: tuple[dict[str, Any], Path, str]) -> 
     assert table.column("item_id").to_pylist() == [rows.item_ids[event] for event in events]
     assert events == sorted(set(events))
     assert figures["events_scored"] <= len(events) <= len(rows)
+
+
+def test_a_peer_s_figures_ranks_and_curve_are_those_of_a_run(
+    whole: tuple[dict[str, Any], Path, str], tmp_path: Path
+) -> None:
+    """Whatever reads the figures of the one must read those of the other."""
+    out = io.StringIO()
+    figures = evaluate_peer(
+        dataset_factory(),
+        "markov",
+        MODEL,
+        LEARN,
+        ranks=tmp_path / "r.parquet",
+        plot=tmp_path / "p.png",
+        console=Console(file=out, width=200),
+    )
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert figures.keys() == {*whole[0], "peer"}
+    assert (figures["peer"], figures["auc"], figures["warm_up_events"]) == ("markov", None, 12)
+    for name in ("events", "events_scored", "popularity_hit_rate", "popularity_ndcg"):
+        assert figures[name] == whole[0][name]
+    ranked, own = (pyarrow.parquet.read_table(path) for path in (whole[1], tmp_path / "r.parquet"))
+    assert own.drop_columns(["rank"]).equals(ranked.drop_columns(["rank"]), check_metadata=True)
+    assert [row["events"] for row in figures["curve"]] == [12, 120]
+    assert (tmp_path / "p.png").stat().st_size > 0
+    assert out.getvalue().startswith("Prequential protocol:")
 
 
 def test_a_frozen_run_learns_nothing_more(whole: tuple[dict[str, Any], Path, str]) -> None:

@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -7,7 +8,7 @@ from deploy.plots import draw_curves
 from storage.errors import SetupError
 
 CURVES = {"hr@10": [(1.0, 0.1), (2.0, 0.2)]}
-LABELS = {"title": "made", "x": "epoch", "y": "rate"}
+LABELS: Any = {"title": "made", "x": "epoch", "y": "rate"}
 
 
 def test_curves_become_a_png_file(tmp_path: Path) -> None:
