@@ -16,7 +16,7 @@ from model.dense_average import DenseAverage
 from model.frequency import Frequency
 from model.heartbeat import Heartbeat
 from model.living_items import LivingItems
-from model.network import Network
+from model.network import Network, dense_arrays
 from model.objective import Objective, Pass
 from model.optimizer import DenseOptimizer
 from model.prequential import PrequentialMeter, Targets, join_targets
@@ -131,6 +131,12 @@ class OnlineLearner:
             self._replay.put(sequence.user_id, numbers)
         self._evict()
         return report
+
+    def first_not_finite(self) -> str | None:
+        """Name of the first array of weights that holds a NaN or an infinity: dense ones, then `items.weight`."""
+        rows, _ = self._items.table.state(self._items.vocabulary.num_rows)
+        weights = dense_arrays(self._network) | rows
+        return next((name for name, weight in weights.items() if not np.isfinite(weight).all()), None)
 
     def state(self) -> tuple[Arrays, Arrays]:
         """Copies of (what serving needs, what else training needs), for `restore`.

@@ -32,6 +32,7 @@ class LearnedModel:
         self.log = f"{topic}@{topic_id}"
         self.run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
         self.version = 0
+        self.skipped_in_a_row = 0
         self.event_time_ms = 0
         self.created_ms = 0
         self.offsets: dict[int, int] = {}
@@ -84,7 +85,8 @@ class LearnedModel:
     def learn(self, batch: MicroBatch) -> None:
         """Score, then learn, a micro-batch."""
         alarms = self.learner.heartbeat.drift.alarms
-        self.learner.step(batch.sequences())
+        report = self.learner.step(batch.sequences())
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
         if self.learner.heartbeat.drift.alarms > alarms:
             logger.warning("drift: the hit rate has fallen, as of event %d", self.num_events)
         for sample in batch.samples:

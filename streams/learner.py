@@ -174,6 +174,7 @@ class Learner:
         if not batch.samples:
             return
         self.model.learn(batch)
+        self._watch_skips()
         for sample in batch.samples:
             self._learned_kafka_ms.update(sample.kafka_ms)
         self.metrics.steps.inc()
@@ -184,16 +185,29 @@ class Learner:
         self.metrics.unpublished.set(self._learned_kafka_ms.total())
         self.metrics.show(self.model.figures())
 
+    def _watch_skips(self) -> None:
+        """Say it, with the array to blame, where publishing stops."""
+        skipped = self.model.skipped_in_a_row
+        self.metrics.skipped_in_a_row.set(skipped)
+        if skipped == self.settings.max_skipped_steps:
+            blamed = self.model.learner.first_not_finite() or "none of the weights"
+            logger.error("%d steps in a row without a finite loss: publishing stops; not finite: %s", skipped, blamed)
+
+    def _may_publish(self) -> bool:
+        return bool(self._learned_kafka_ms) and self.model.skipped_in_a_row < self.settings.max_skipped_steps
+
     def _publish_if_due(self) -> None:
         if self._publishing is not None and self._publishing.done():
             self._finish_publishing()
         waited = time.monotonic() - self._published_at
-        if self._publishing is None and self._learned_kafka_ms and waited >= self.settings.publish_seconds:
+        if self._publishing is None and self._may_publish() and waited >= self.settings.publish_seconds:
             self._begin_publishing()
 
     def _begin_publishing(self) -> None:
         """Step 4: the cut is taken here, with nothing gathered; the writing happens in the thread."""
         self._learn()
+        if not self._may_publish():
+            return
         learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
         write = self.model.cut(self._positions, learned)
         self._publishing = self._publisher.submit(write)
@@ -211,8 +225,9 @@ class Learner:
     def _publish_now(self) -> None:
         if self._publishing is not None:
             self._finish_publishing()
-        if self._learned_kafka_ms:
+        if self._may_publish():
             self._begin_publishing()
+        if self._publishing is not None:
             self._finish_publishing()
 
 

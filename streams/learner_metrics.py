@@ -24,6 +24,9 @@ class LearnerMetrics:
         self.steps = Counter("headwater_steps", "Optimizer steps", registry=registry)
         self.versions = Counter("headwater_versions_published", "Snapshots published", registry=registry)
         self.version = Gauge("headwater_snapshot_version", "Newest published version", registry=registry)
+        self.skipped_in_a_row = Gauge(
+            "headwater_steps_skipped_in_a_row", "Newest steps without a finite loss; 0 is well", registry=registry
+        )
         self.vocabulary = Gauge("headwater_vocabulary_rows", "Rows of the item table", registry=registry)
         self.unpublished = Gauge("headwater_unpublished_records", "Records that no version holds", registry=registry)
         self.behind = Gauge(

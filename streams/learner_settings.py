@@ -12,6 +12,8 @@ class LearnerSettings:
     """Time between two published versions while there is something new."""
     linger_seconds: float = 0.2
     """How long a sample may wait for a micro-batch to fill."""
+    max_skipped_steps: int = 10
+    """Steps in a row without a finite loss after which nothing is published until a step succeeds."""
     missing_samples: Literal["stop", "skip"] = "stop"
     """What to do where samples expired before they were learned: end with an error, or go on without them."""
     metrics_host: str = "127.0.0.1"
@@ -24,6 +26,8 @@ class LearnerSettings:
             raise ValueError(f"publish_seconds must be > 0, got {self.publish_seconds}")
         if not self.linger_seconds >= 0:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
+        if self.max_skipped_steps < 1:
+            raise ValueError(f"max_skipped_steps must be >= 1, got {self.max_skipped_steps}")
         if self.missing_samples not in ("stop", "skip"):
             raise ValueError(f"missing_samples must be stop or skip, got {self.missing_samples!r}")
         if not 1 <= self.metrics_port <= 65535:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from storage.store_settings import StoreSettings
+from streams.arrivals import LOOK_SECONDS
 from streams.kafka_settings import KafkaSettings
 from streams.plain_log import read_topic
 from streams.producer import EventProducer
@@ -66,7 +67,10 @@ def test_a_standby_takes_over_and_nothing_is_lost_or_repeated(
         folder = tmp_path / "b" / "state"
         standby = WorkerProcess(kafka, topics, StoreSettings(folder=folder, **settings), standby=True, **name)
         wait_until("the standby follows", lambda: _behind(standby) is not None, 60)
+        followed = time.monotonic()
         wait_until("half is applied", partial(_has_applied, owner, NUM_EVENTS // 2), 90)
+        # On a busy machine half is applied before the standby has looked at what has arrived.
+        wait_until("it has looked", lambda: time.monotonic() - followed > 3 * LOOK_SECONDS)
         sent = len(list(read_topic(kafka, topics.samples)))
         owner.process.send_signal(number)
         killed = time.monotonic()
