@@ -83,8 +83,32 @@ class Probabilistic(Always):
         return is_drawn_N
 
 
-def make_admission(name: AdmissionName, *, sightings: int, max_items: int, seed: int) -> Admission:
-    """The policy of a name."""
+class Until:
+    """As another policy, up to an event of the stream; nobody from there on."""
+
+    def __init__(self, policy: Admission, number: int) -> None:
+        self._policy = policy
+        self._number = number
+
+    def admit(self, keys_N: Integers, numbers_N: Integers) -> Flags:
+        """Whether the id of each event is admitted with it."""
+        is_admitted_N: Flags = self._policy.admit(keys_N, numbers_N) & (numbers_N < self._number)
+        return is_admitted_N
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies for a checkpoint."""
+        return self._policy.state()
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over a `state`."""
+        self._policy.load(arrays)
+
+
+def make_admission(name: AdmissionName, *, sightings: int, until: int, max_items: int, seed: int) -> Admission:
+    """The policy of a name; `until` is the event that ends admission, 0 for none."""
+    policy: Admission = Always()
     if name == "seen":
-        return Seen(sightings, width=max_items)
-    return Probabilistic(sightings, seed) if name == "probabilistic" else Always()
+        policy = Seen(sightings, width=max_items)
+    if name == "probabilistic":
+        policy = Probabilistic(sightings, seed)
+    return Until(policy, until) if until else policy

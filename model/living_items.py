@@ -39,7 +39,11 @@ class LivingItems:
     ) -> None:
         self._model, self._learn, self._network = model, learn, network
         admission = make_admission(
-            learn.admission, sightings=learn.admit_after, max_items=learn.max_items, seed=learn.seed
+            learn.admission,
+            sightings=learn.admit_after,
+            until=learn.admit_until,
+            max_items=learn.max_items,
+            seed=learn.seed,
         )
         self.vocabulary = Vocabulary(learn.max_items, admission)
         self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days)

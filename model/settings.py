@@ -132,6 +132,8 @@ class LearnSettings:
     95 % of those seen so often, by chance, which takes no memory (Liu et al. 2022, section 2.2.1)."""
     admit_after: int = 2
     """Sightings after which an id is admitted, where not all are."""
+    admit_until: int = 0
+    """Event of the stream from which on no id is admitted, to see what a vocabulary that lives is worth; 0: none."""
     item_ttl_days: float = 0.0
     """Days of event time after which an id that did not come again loses its row; 0: never. Where 90 % of the rows are
     taken, those seen least lately lose theirs, down to 80 %."""
@@ -165,6 +167,7 @@ class LearnSettings:
         admissions = get_args(AdmissionName)
         _require(self.admission in admissions, "admission", f"one of {admissions}", self.admission)
         _require(2 <= self.admit_after <= 255, "admit_after", "2 to 255", self.admit_after)
+        _require(self.admit_until >= 0, "admit_until", ">= 0", self.admit_until)
         _require(self.item_ttl_days >= 0, "item_ttl_days", ">= 0", self.item_ttl_days)
         _require(self.fade_events >= 1, "fade_events", ">= 1", self.fade_events)
         _require(self.max_gradient_norm > 0, "max_gradient_norm", "> 0", self.max_gradient_norm)

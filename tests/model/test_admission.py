@@ -53,12 +53,18 @@ def test_chance_is_the_same_whenever_it_is_drawn_and_another_by_seed() -> None:
 @pytest.mark.parametrize("name", ["always", "seen", "probabilistic"])
 def test_a_policy_that_was_restored_goes_on_as_it_was(name: AdmissionName) -> None:
     """After a restart ids would have to be seen again from nothing."""
-    one, other = (make_admission(name, sightings=3, max_items=2_000, seed=5) for _ in range(2))
+    one, other = (make_admission(name, sightings=3, until=0, max_items=2_000, seed=5) for _ in range(2))
     for turn in range(2):
         one.admit(KEYS, turn * 1_000 + np.arange(1_000))
     other.load(one.state())
     numbers = 2_000 + np.arange(1_000)
     assert one.admit(KEYS, numbers).tolist() == other.admit(KEYS, numbers).tolist()
+
+
+def test_nobody_is_admitted_from_a_stated_event_on() -> None:
+    """A vocabulary that is closed would go on growing, and the comparison with a living one show nothing."""
+    admission = make_admission("always", sightings=2, until=700, max_items=2_000, seed=0)
+    assert admission.admit(KEYS, np.arange(1_000)).tolist() == [number < 700 for number in range(1_000)]
 
 
 def test_counts_are_never_too_small_and_halve_after_a_while() -> None:
