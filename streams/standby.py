@@ -145,7 +145,8 @@ class Standby:
                 self._consumer.resume(tp)
         self._placed = time.monotonic()
         behind = sum(max(0, bounds[number].end - offset) for number, offset in offsets.items())
-        logger.info("standby of %d partitions is %d records behind", len(offsets), behind)
+        kept = sum(store.outbox_size for store in self.partitions.stores.values())
+        logger.info("standby of %d partitions is %d records behind; has %d to send", len(offsets), behind, kept)
 
     def _check_start(self, bounds: dict[int, Bounds]) -> None:
         if self._worker.start != "latest":
