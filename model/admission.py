@@ -4,16 +4,16 @@ Shapes: N events, each with an id that has no row.
 """
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from model.admission_names import AdmissionName
 from model.count_min import CountMin
 from model.layout import Integers
 from model.slot_kernels import draw_many
 
-AdmissionName = Literal["always", "seen", "probabilistic"]
 Flags = npt.NDArray[np.bool_]
 _LEFT_OUT = 0.05
 """Share of ids that chance has not admitted by the stated number of sightings."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from model.admission import AdmissionName
+from model.admission_names import AdmissionName
 from model.stochastic_length import Selection
 from model.token_order import TOKEN_ORDERS, LayoutName
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from model.admission import Admission, AdmissionName, Probabilistic, Seen, make_admission
+from model.admission import Admission, Probabilistic, Seen, make_admission
+from model.admission_names import AdmissionName
 from model.count_min import CountMin
 from model.item_keys import item_keys
 

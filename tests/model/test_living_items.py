@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.admission import AdmissionName
+from model.admission_names import AdmissionName
 from model.evaluation import Histories, Interaction
 from model.online import OnlineLearner
 from model.recommender import Recommender
