@@ -18,6 +18,7 @@ from storage.snapshot_store import SnapshotStore
 from streams.batch import MicroBatch
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
+from streams.rank_log import RankLog
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class LearnedModel:
         self.offsets: dict[int, int] = {}
         self.marks = SampleMarks()
         self.ranges = LearnedRanges()
+        self.rank_log: RankLog | None = None
+        """Where the rank of every target is written, too."""
 
     @classmethod
     def open(
@@ -78,6 +81,11 @@ class LearnedModel:
         return self.learner.num_events
 
     @property
+    def num_steps(self) -> int:
+        """Steps that the weights have taken."""
+        return self.learner.num_steps
+
+    @property
     def num_rows(self) -> int:
         """Rows of the item table."""
         return self.learner.num_items
@@ -86,6 +94,8 @@ class LearnedModel:
         """Score, then learn, a micro-batch."""
         alarms = self.learner.heartbeat.drift.alarms
         report = self.learner.step(batch.sequences())
+        if self.rank_log is not None:
+            self.rank_log.add(report.targets)
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
         if self.learner.heartbeat.drift.alarms > alarms:
             logger.warning("drift: the hit rate has fallen, as of event %d", self.num_events)
@@ -135,7 +145,7 @@ class LearnedModel:
             sample_marks=self.marks.as_manifest(),
             event_time_ms=self.event_time_ms,
             created_ms=self.created_ms,
-            step=self.learner.num_steps,
+            step=self.num_steps,
             config=_as_json(self.learner.model_settings),
             metrics=self.figures(),
             learned_kafka_ms=sorted(learned_kafka_ms.items()),

@@ -2,11 +2,16 @@
 
 A version is a checkpoint. One turn of the loop:
 
-1. poll samples; drop what the high-water mark of their log has passed (a duplicate after a replay);
-2. gather a micro-batch until it holds `batch_events` new events, or its oldest sample waited `linger_seconds`;
+1. read samples and take them in the order of `SampleMerge`; drop what the high-water mark of their log has passed (a
+   duplicate after a replay);
+2. gather a micro-batch until it holds `batch_events` new events, or the log has no more and its oldest sample waited
+   `linger_seconds`;
 3. step: score the new events with the current weights, then learn them; marks and offsets move with the step;
-4. every `publish_seconds` learn what is gathered, cut weights, trainer state, offsets and marks at that instant, and
-   publish them from a thread.
+4. between two steps, once `publish_seconds` have passed, cut weights, trainer state, offsets and marks at that instant,
+   and publish them from a thread.
+
+Where micro-batches end follows from the log alone, but at its very end; when versions are published changes nothing.
+So a log that is there is learned bit for bit alike, however often the learner dies in it.
 
 | if it dies after | then |
 |---|---|
@@ -15,61 +20,35 @@ A version is a checkpoint. One turn of the loop:
 | 4, before the pointer | the pointer names the former version; the number is taken, the next one is above it |
 """
 
-import heapq
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
-from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  # as above
-
-from storage.errors import SetupError
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
-from streams.expired import expired_samples, tell_expired
 from streams.learned_model import LearnedModel
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
-from streams.samples import Sample, decode_sample
+from streams.sample_merge import PlacedSample
+from streams.sample_reader import SampleReader
+from streams.samples import Sample
 
 logger = logging.getLogger(__name__)
 
-POLL_RECORDS = 4_096
-"""Most samples of one poll."""
 POLL_MS = 50
 """How long a poll waits where there is nothing to do."""
 GATHER_MS = 5
 """How long a poll waits while a micro-batch is being gathered."""
 
 
-class _Polled(NamedTuple):
-    """A record of `samples`: where it was, and the sample, None where it held none."""
-
-    partition: int
-    offset: int
-    trigger_ms: int
-    sample: Sample | None
-
-
 class Learner:
-    """One learner over all partitions of `samples`.
-
-    What one poll returns is merged by the Kafka time of the triggers, each partition keeping its own order, so that
-    a micro-batch holds what happened at one time rather than one partition's backlog.
-    """
+    """One learner over all partitions of `samples`."""
 
     def __init__(
-        self,
-        settings: LearnerSettings,
-        model: LearnedModel,
-        consumer: KafkaConsumer,
-        topic: str,
-        metrics: LearnerMetrics,
+        self, settings: LearnerSettings, model: LearnedModel, consumer: Any, topic: str, metrics: LearnerMetrics
     ) -> None:
         self.settings = settings
         self.model = model
@@ -77,83 +56,55 @@ class Learner:
         self.topic = topic
         self.metrics = metrics
         self.stopping = threading.Event()
-        self._queue: deque[_Polled] = deque()
+        self._reader = SampleReader(settings, model, consumer, topic, metrics)
         self._batch = MicroBatch(model.num_events)
         self._waits_since = 0.0
         self._positions = dict(model.offsets)
         self._learned_kafka_ms: Counter[int] = Counter()
-        self._published_at = time.monotonic()
+        self._published_at, self._published_step = time.monotonic(), model.num_steps
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._publishing: Future[Manifest] | None = None
 
     def run(self) -> None:
         """Learn until `stopping` is set, then learn what was gathered and publish it."""
-        self._seek()
+        self._reader.seek(self._positions)
         while not self.stopping.is_set():
-            if len(self._queue) < self.model.batch_events:
-                self._poll()
-            for _ in range(min(len(self._queue), self.model.batch_events)):
-                self._take(self._queue.popleft())
-            if self._batch.samples and time.monotonic() - self._waits_since >= self.settings.linger_seconds:
+            self._read()
+            if self._batch.samples and self._reader.is_drained and self._has_lingered():
                 self._learn()
-            self._publish_if_due()
+            if not self._batch.samples:
+                self._publish_if_due()
         self._learn()
         self._publish_now()
         self._publisher.shutdown()
 
-    def _seek(self) -> None:
-        numbers = sorted(self.consumer.partitions_for_topic(self.topic) or ())
-        assigned = [TopicPartition(self.topic, number) for number in numbers]
-        self.consumer.assign(assigned)
-        # A learner that has taken nothing yet begins where the topic does.
-        next_offsets = {number: self._positions.get(number, 0) for number in numbers if self._positions}
-        for partition in assigned:
-            if partition.partition in next_offsets:
-                self.consumer.seek(partition, next_offsets[partition.partition])
-            else:
-                self.consumer.seek_to_beginning(partition)
-        self._pass_over_expired(next_offsets)
-
-    def _pass_over_expired(self, next_offsets: Mapping[int, int]) -> bool:
-        """Go on behind samples that are gone, or raise `SetupError`, as the settings say; False where none are."""
-        expired = expired_samples(self.consumer, self.topic, next_offsets)
-        if not expired:
-            return False
-        told = tell_expired(self.topic, expired, self.model.created_ms)
-        if self.settings.missing_samples == "stop":
-            raise SetupError(
-                f"{told}: set learner.missing_samples to skip to go on without them, which leaves their records "
-                "unlearned for good, or begin anew with another snapshots.url"
-            )
-        logger.error("%s: going on without them", told)
-        for number, gone in expired.items():
-            self.consumer.seek(TopicPartition(self.topic, number), gone.stop)
-            self.metrics.missing.inc(len(gone))
-        return True
+    def _read(self) -> None:
+        """Step 1 for a micro-batch's worth of samples, as far as they are known."""
+        for _ in range(self.model.batch_events):
+            placed = self._reader.take()
+            if placed is None:
+                self._poll()
+                return
+            self._take(placed)
 
     def _poll(self) -> None:
-        """Step 1: queue what the broker has; wait for it only where nothing is queued or gathered."""
-        idle = not self._queue and not self._batch.samples
-        try:
-            polled = self.consumer.poll(timeout_ms=POLL_MS if idle else GATHER_MS, max_records=POLL_RECORDS)
-        except OffsetOutOfRangeError:
-            assigned = self.consumer.assignment()
-            if not self._pass_over_expired({each.partition: self.consumer.position(each) for each in assigned}):
-                raise
-            return
-        lists = [[_decoded(record) for record in records] for records in polled.values()]
-        self._queue.extend(heapq.merge(*lists, key=lambda item: item.trigger_ms))
-        if idle and not polled:
+        """Read on; wait for the broker only where nothing is here or gathered."""
+        is_idle = self._reader.is_drained and not self._batch.samples
+        came = self._reader.poll(POLL_MS if is_idle else GATHER_MS)
+        if is_idle and not came:
             self.metrics.behind.set(0)
 
-    def _take(self, polled: _Polled) -> None:
+    def _has_lingered(self) -> bool:
+        return time.monotonic() - self._waits_since >= self.settings.linger_seconds
+
+    def _take(self, placed: PlacedSample) -> None:
         """Step 1 and 2 for one record."""
-        if polled.sample is None:
+        if placed.sample is None:
             self.metrics.malformed.inc()
-            logger.warning("no sample in %s[%d] at offset %d", self.topic, polled.partition, polled.offset)
+            logger.warning("no sample in %s[%d] at offset %d", self.topic, placed.partition, placed.offset)
         else:
-            self._gather(polled.sample)
-        self._positions[polled.partition] = polled.offset + 1
+            self._gather(placed.sample)
+        self._positions[placed.partition] = placed.offset + 1
         if self._batch.num_events >= self.model.batch_events:
             self._learn()
 
@@ -169,7 +120,7 @@ class Learner:
         self._batch.add(sample)
 
     def _learn(self) -> None:
-        """Step 3."""
+        """Step 3, and 4 where it is time."""
         batch, self._batch = self._batch, MicroBatch(self._batch.first_order + self._batch.num_events)
         if not batch.samples:
             return
@@ -184,6 +135,7 @@ class Learner:
         self.metrics.behind.set(max(0.0, time.time() - max(batch.samples[-1].kafka_ms, default=0) / 1000))
         self.metrics.unpublished.set(self._learned_kafka_ms.total())
         self.metrics.show(self.model.figures())
+        self._publish_if_due()
 
     def _watch_skips(self) -> None:
         """Say it, with the array to blame, where publishing stops."""
@@ -197,21 +149,28 @@ class Learner:
         return bool(self._learned_kafka_ms) and self.model.skipped_in_a_row < self.settings.max_skipped_steps
 
     def _publish_if_due(self) -> None:
-        if self._publishing is not None and self._publishing.done():
+        """Step 4; nothing may be gathered."""
+        if self._publishing is not None and (self._publishing.done() or self._is_due_by_steps()):
             self._finish_publishing()
-        waited = time.monotonic() - self._published_at
-        if self._publishing is None and self._may_publish() and waited >= self.settings.publish_seconds:
+        if self._publishing is None and self._may_publish() and self._is_due():
             self._begin_publishing()
 
+    def _is_due_by_steps(self) -> bool:
+        every = self.settings.publish_steps
+        return every > 0 and self.model.num_steps >= self._published_step + every
+
+    def _is_due(self) -> bool:
+        if self.settings.publish_steps:
+            return self._is_due_by_steps()
+        return time.monotonic() - self._published_at >= self.settings.publish_seconds
+
     def _begin_publishing(self) -> None:
-        """Step 4: the cut is taken here, with nothing gathered; the writing happens in the thread."""
-        self._learn()
-        if not self._may_publish():
-            return
+        """The cut is taken here; the writing happens in the thread."""
+        assert not self._batch.samples
         learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
         write = self.model.cut(self._positions, learned)
         self._publishing = self._publisher.submit(write)
-        self._published_at = time.monotonic()
+        self._published_at, self._published_step = time.monotonic(), self.model.num_steps
 
     def _finish_publishing(self) -> None:
         assert self._publishing is not None
@@ -229,11 +188,3 @@ class Learner:
             self._begin_publishing()
         if self._publishing is not None:
             self._finish_publishing()
-
-
-def _decoded(record: Any) -> _Polled:
-    try:
-        sample = decode_sample(record.value)
-    except msgspec.DecodeError:
-        return _Polled(record.partition, record.offset, record.timestamp, None)
-    return _Polled(record.partition, record.offset, max(sample.kafka_ms, default=record.timestamp), sample)

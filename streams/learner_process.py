@@ -17,6 +17,7 @@ from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
+from streams.rank_log import RankLog
 from streams.reachability import no_answer
 from streams.topics import MAX_SAMPLE_BYTES, TopicSettings, existing_topic
 
@@ -42,6 +43,8 @@ def run_learner(
         SnapshotStore(snapshots), model, learn, topic=topics.samples, topic_id=described.topic_id
     )
     logger.info("going on from %s/v%d with %d items", opened.run_id, opened.version, opened.num_rows)
+    if learner.ranks is not None:
+        opened.rank_log = RankLog(learner.ranks, opened.num_events)
     process = Learner(learner, opened, _connect(kafka), topics.samples, metrics)
     _stop_on_signals(process)
     try:
@@ -53,6 +56,8 @@ def run_learner(
         ) from error
     finally:
         process.consumer.close()
+        if opened.rank_log is not None:
+            opened.rank_log.close()
     return 0
 
 

@@ -1,6 +1,7 @@
 """Settings of the learner process; those of the learning itself are the model's."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 
@@ -10,8 +11,12 @@ class LearnerSettings:
 
     publish_seconds: float = 3.0
     """Time between two published versions while there is something new."""
+    publish_steps: int = 0
+    """Publish after every so many steps instead, so that versions of one log are alike; 0: by seconds."""
     linger_seconds: float = 0.2
-    """How long a sample may wait for a micro-batch to fill."""
+    """How long a sample may wait for a micro-batch to fill where the log has no more."""
+    ranks: Path | None = None
+    """Keep the rank of every target in this file, as int64 number of the event and float64 rank."""
     max_skipped_steps: int = 10
     """Steps in a row without a finite loss after which nothing is published until a step succeeds."""
     missing_samples: Literal["stop", "skip"] = "stop"
@@ -24,6 +29,8 @@ class LearnerSettings:
     def __post_init__(self) -> None:
         if not self.publish_seconds > 0:
             raise ValueError(f"publish_seconds must be > 0, got {self.publish_seconds}")
+        if self.publish_steps < 0:
+            raise ValueError(f"publish_steps must be >= 0, got {self.publish_steps}")
         if not self.linger_seconds >= 0:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
         if self.max_skipped_steps < 1:

@@ -18,6 +18,7 @@ from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
+from streams.rank_log import RankLog
 from streams.samples import Sample
 from tests.streams.made_samples import LOG_ID, TOPIC, LogConsumer, SampleLog, make_samples
 
@@ -72,14 +73,19 @@ class Bench:
         self.log = log
         self.clock = clock
         self.linger_seconds = 1e9
+        self.publish_steps = 0
+        self.ranks: Path | None = None
         self.num_records = 3
         self.missing_samples: Literal["stop", "skip"] = "stop"
 
     def learner(self, *, topic_id: str = "t1", model: ModelSettings = MODEL) -> Learner:
         """A learner that goes on from the newest version and stops at the log's end."""
         opened = LearnedModel.open(self.store, model, LEARN, topic=TOPIC, topic_id=topic_id)
+        if self.ranks is not None:
+            opened.rank_log = RankLog(self.ranks, opened.num_events)
         settings = LearnerSettings(
             publish_seconds=VERSION_SECONDS,
+            publish_steps=self.publish_steps,
             linger_seconds=self.linger_seconds,
             missing_samples=self.missing_samples,
         )

@@ -113,6 +113,10 @@ class LogConsumer:
         self.log = log
         self.num_records = num_records
         self.positions: dict[int, int] = {}
+        self.stopped: set[int] = set()
+        """Partitions that are paused."""
+        self.held: set[int] = set()
+        """Partitions that have more and hand out nothing."""
         self.sought: list[str] = []
         self.num_polls = 0
         self.closed = False
@@ -132,6 +136,18 @@ class LogConsumer:
     def position(self, partition: Any) -> int:
         return self.positions[partition.partition]
 
+    def highwater(self, partition: Any) -> int | None:
+        return len(self.log.partitions[partition.partition]) if self.num_polls else None
+
+    def paused(self) -> set[Any]:
+        return {TopicPartition(TOPIC, number) for number in self.stopped}
+
+    def pause(self, partition: Any) -> None:
+        self.stopped.add(partition.partition)
+
+    def resume(self, partition: Any) -> None:
+        self.stopped.remove(partition.partition)
+
     def beginning_offsets(self, partitions: list[Any]) -> dict[Any, int]:
         return {partition: self.log.earliest[partition.partition] for partition in partitions}
 
@@ -147,7 +163,7 @@ class LogConsumer:
         self.num_polls += 1
         self.on_poll(self.num_polls)
         polled = {}
-        for partition in self.assigned:
+        for partition in sorted({*self.assigned} - self.stopped - self.held):
             start = self.positions[partition]
             if start < self.log.earliest[partition] or start > len(self.log.partitions[partition]):
                 raise OffsetOutOfRangeError({TopicPartition(TOPIC, partition): start})

@@ -80,7 +80,7 @@ def test_a_partition_that_had_nothing_before_counts_from_its_first_offset(late_b
     late_bench.log.partitions[2] = list[Any](late_bench.log.partitions[1])
     late_bench.log.earliest[2] = 3
     learner = late_bench.learner()
-    learner._seek()
+    learner._reader.seek(learner.model.offsets)
     assert learner.metrics.missing._value.get() == 5 + 3
 
 

@@ -101,7 +101,11 @@ def test_a_user_whose_new_event_left_the_later_sample_is_learned_first(bench_fac
 def test_the_metrics_follow_the_learner(bench_factory: BenchFactory) -> None:
     """The live table and the pace of the replay read them: they must end at what was learned and published."""
     bench = bench_factory(the_log())
-    learner = bench.run()
+    bench.linger_seconds = 0.0
+    learner = bench.learner()
+    stop, idle = learner.consumer.at_end, iter(range(3))
+    learner.consumer.at_end = lambda: stop() if next(idle, None) is None else None
+    learner.run()
     value = learner.metrics.registry.get_sample_value
     assert value("headwater_steps_total") == learner.model.learner.num_steps
     assert value("headwater_versions_published_total") == value("headwater_snapshot_version") == bench.newest().version

@@ -1,14 +1,19 @@
 """A learner that dies at any moment ends as one that never died."""
 
 from functools import partial
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from storage.errors import SnapshotExistsError
 from storage.manifest import SampleMark
 from storage.snapshot_store import SnapshotStore
 from streams.learned import LearnedRanges
+from streams.learner import Learner
+from streams.rank_log import ENTRY
 from streams.samples import Sample, decode_sample
 from tests.streams.learner_bench import (
     WHOLE_LOG,
@@ -20,7 +25,7 @@ from tests.streams.learner_bench import (
     kill_after_step,
     the_log,
 )
-from tests.streams.made_samples import LOG_ID, TOPIC, make_samples
+from tests.streams.made_samples import LOG_ID, TOPIC, SampleLog, make_samples
 
 
 def test_every_sample_is_learned_once_though_some_come_twice(bench_factory: BenchFactory) -> None:
@@ -83,22 +88,22 @@ def test_what_versions_learned_first_adds_up_to_all_records(bench_factory: Bench
     assert sorted(counted) == sorted((ms, 1) for sample in make_samples(100) for ms in sample.kafka_ms)
 
 
-@pytest.mark.parametrize("num_records", [3, WHOLE_LOG])
+@pytest.mark.parametrize("num_records", [3, 5, WHOLE_LOG])
 @pytest.mark.parametrize("step", range(1, 14))
 def test_a_learner_killed_after_any_step_ends_as_one_that_never_died(
     bench_factory: BenchFactory, step: int, num_records: int
 ) -> None:
-    """A restart would learn from other weights, in other micro-batches, or from another place in the log.
+    """A restart would learn from other weights, in other micro-batches, or in another order.
 
-    Bit for bit it holds where versions are cut at the same records, polls bring the same ones after the cut (or all
-    there are), and no micro-batch is cut short by the clock.
+    Neither what a poll brings nor when versions are cut has a say: both differ from those of the unbroken run.
     """
     unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
-    unbroken.num_records = bench.num_records = num_records
+    bench.num_records = num_records
     killed = bench.learner()
     kill_after_step(killed, step)
     with pytest.raises(Killed):
         killed.run()
+    bench.num_records = 4
     again = bench.run()
     unbroken.run()
     assert again.model.learner.num_steps >= 13
@@ -131,17 +136,65 @@ def _die_at(clock: Clock, polls: int, number: int) -> None:
 
 
 def test_micro_batches_cut_by_the_clock_change_weights_but_lose_nothing(bench_factory: BenchFactory) -> None:
-    """The promise of equal weights ends where the clock cuts batches; that of whole chains must not."""
-    bench = bench_factory(the_log())
-    bench.linger_seconds = 1.0
-    killed = bench.learner()
+    """The promise of equal weights ends where the learner is level with the log; that of whole chains must not."""
+    samples = make_samples(100)
+    bench = bench_factory(SampleLog().send(samples[:10]))
+    bench.linger_seconds = 0.0
+    portions = iter([samples[start : start + 10] for start in range(10, 100, 10)])
+
+    def learner() -> Learner:
+        """One that finds ten samples more each time it has looked twice at the end."""
+        made = bench.learner()
+        stop, looks = made.consumer.at_end, count()
+
+        def send_more() -> None:
+            portion = next(portions, None) if next(looks) % 2 else []
+            stop() if portion is None else bench.log.send(portion)
+
+        made.consumer.at_end = send_more
+        return made
+
+    killed = learner()
     kill_after_step(killed, 6)
     with pytest.raises(Killed):
         killed.run()
-    learner = bench.run()
-    assert learner.model.num_events == 100
-    assert learner.model.learner.num_steps > 14
-    assert_chain_is_whole(bench, make_samples(100))
+    again = learner()
+    again.run()
+    assert again.model.num_events == 100
+    assert again.model.learner.num_steps > 14
+    assert_chain_is_whole(bench, samples)
+
+
+def test_versions_cut_by_steps_are_alike(bench_factory: BenchFactory) -> None:
+    """Two learners of one log could be compared at their ends alone."""
+    one, other = bench_factory(the_log()), bench_factory(the_log())
+    one.publish_steps = other.publish_steps = 5
+    other.num_records = WHOLE_LOG
+    first, second = one.run(), other.run()
+    steps = [
+        [bench.store.manifest(run.model.run_id, version).step for version in bench.store.versions(run.model.run_id)]
+        for bench, run in ((one, first), (other, second))
+    ]
+    assert steps == [[5, 10, 13], [5, 10, 13]]
+
+
+def test_the_log_of_ranks_goes_back_with_the_learner(bench_factory: BenchFactory, tmp_path: Path) -> None:
+    """Targets between the last version and a death would be in it twice, or with a hole."""
+    unbroken, bench = bench_factory(the_log()), bench_factory(the_log())
+    unbroken.ranks, bench.ranks = tmp_path / "unbroken", tmp_path / "folder" / "killed"
+    killed = bench.learner()
+    kill_after_step(killed, 9)
+    with pytest.raises(Killed):
+        killed.run()
+    with bench.ranks.open("ab") as file:
+        file.write(b"torn")
+    for learner in (killed, bench.run(), unbroken.run()):
+        assert learner.model.rank_log is not None
+        learner.model.rank_log.close()
+    entries = np.fromfile(bench.ranks, ENTRY)
+    assert entries["event"].tolist() == list(range(100))
+    assert np.isfinite(entries["rank"]).any()
+    assert bench.ranks.read_bytes() == unbroken.ranks.read_bytes()
 
 
 def test_a_publish_that_died_before_the_pointer_is_survived(
