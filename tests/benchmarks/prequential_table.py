@@ -5,8 +5,8 @@
 
 A run of a row, a data set and a seed is a process of its own; what is in FOLDER is not run again, so that a cut run
 goes on with the same command. The table has medians over seeds, and holds each row against the learner's defaults event
-by event, seed by seed (`headwater evaluate compare`): the median seed's difference in NDCG@10 with its 95 % interval, and
-McNemar's p. All rows of the learner have one set of defaults, whatever the data.
+by event, seed by seed (`headwater evaluate compare`): the median seed's difference in NDCG@10 with its 95 % interval,
+and McNemar's p. All rows of the learner have one set of defaults, whatever the data.
 """
 
 import argparse
