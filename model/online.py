@@ -111,7 +111,7 @@ class OnlineLearner:
         if len(events) == 0:
             return self._report(events, join_targets([]), np.zeros((0, self._network.num_tasks), np.float32))
         windows = self._windows(encoded)
-        past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_sequences)
+        past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_events)
         self._network.train(not self.frozen)
         shortens = self.learn_settings.length_alpha < 2 and not self.frozen
         # One draw for both passes: what is counted of the negatives is counted once.

@@ -45,16 +45,16 @@ class ReplayBuffer:
             newest = sequence.pick(entries)
             self._sequences[slot] = _context(*(getattr(newest, name) for name in _COLUMNS))
 
-    def draw(self, num_sequences: int) -> list[EncodedSequence]:
-        """Sequences of distinct users, each user as likely as any other."""
-        count = min(num_sequences, len(self._sequences))
-        if count == 0:
-            return []
-        chosen: dict[int, None] = {}
-        while len(chosen) < count:
-            draw = torch.randint(len(self._sequences), (count,), generator=self._generator)
-            chosen.update(dict.fromkeys(draw.tolist()[: count - len(chosen)]))
-        return [self._sequences[slot] for slot in chosen]
+    def draw(self, num_events: int) -> list[EncodedSequence]:
+        """Whole sequences of distinct users, each user as likely as any other, until they hold so many entries."""
+        drawn: list[EncodedSequence] = []
+        order = torch.randperm(len(self._sequences) if num_events else 0, generator=self._generator)
+        for slot in order.tolist():
+            if num_events <= 0:
+                break
+            drawn.append(self._sequences[slot])
+            num_events -= len(self._sequences[slot].rows)
+        return drawn
 
     def take_back(self, is_gone_I: npt.NDArray[np.bool_], shared_of: Callable[[Integers], Integers]) -> None:
         """Let shared rows, which are told by row, stand for the items whose rows are taken back."""

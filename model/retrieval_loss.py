@@ -21,7 +21,10 @@ from model.windows import EncodedSequence
 
 
 class RetrievalLoss:
-    """Mean over new targets plus mean over replayed ones, each target as heavy as its actions."""
+    """Mean over new targets plus mean over replayed ones, each target as heavy as its actions.
+
+    A replayed target is never heavier than a new one: few of them, as at the begin of a stream, do not lead the step.
+    """
 
     def __init__(self, settings: ModelSettings, network: Network, vocabulary: Vocabulary, learn: LearnSettings) -> None:
         target_weights = learn.target_weights
@@ -47,7 +50,8 @@ class RetrievalLoss:
             logits_PC, columns_C = self._logits(pass_, past_PD, past_P, temperature)
             barred_1I = torch.from_numpy(~self._vocabulary.live_I[None]).to(past_PD.device)
             loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, frequency, barred_1I)
-            loss = loss + weighted_mean(loss_P, actions_P, self._weights_A)
+            share = min(1.0, len(past_P) / max(1, int(pass_.events.is_target.sum())))
+            loss = loss + share * weighted_mean(loss_P, actions_P, self._weights_A)
         return loss
 
     def _new(self, pass_: Pass, frequency: Frequency, rivals: Rivals) -> Tensor:

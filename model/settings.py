@@ -117,8 +117,8 @@ class LearnSettings:
     several actions on an event the heaviest counts; nothing is learned from finding an event of weight 0."""
     logq: Literal["refined", "plain"] = "refined"
     """How a sampled softmax allows for frequent negatives; `plain` takes the target, too, as if it had been drawn."""
-    replay_sequences: int = 4
-    """Past sequences in each step, drawn evenly from all users so far; retrieval loss only."""
+    replay_events: int = 400
+    """Events of past sequences in each step, whole ones, drawn evenly from all users so far; retrieval loss only."""
     replay_users: int = 10_000
     """Users whose newest window is kept for replay."""
     length_alpha: float = 2.0
@@ -158,7 +158,7 @@ class LearnSettings:
         _require(finite, "target_weights", "numbers >= 0", self.target_weights)
         _require(not self.target_weights or max(self.target_weights) > 0, "target_weights", "not all 0", "zeros")
         _require(self.logq in ("refined", "plain"), "logq", "refined or plain", self.logq)
-        _require(self.replay_sequences >= 0, "replay_sequences", ">= 0", self.replay_sequences)
+        _require(self.replay_events >= 0, "replay_events", ">= 0", self.replay_events)
         _require(self.replay_users >= 1, "replay_users", ">= 1", self.replay_users)
         _require(1 < self.length_alpha <= 2, "length_alpha", "in (1, 2]", self.length_alpha)
         selections = get_args(Selection)

@@ -51,11 +51,11 @@ class Row:
 
 ROWS = {
     DEFAULTS: Row(),
-    "no replay": Row(learn=LearnSettings(replay_sequences=0)),
+    "no replay": Row(learn=LearnSettings(replay_events=0)),
     "no fast memory": Row(model=ModelSettings(transition_memory=False)),
     "no popularity prior": Row(model=ModelSettings(popularity_prior=False)),
     "neither, no replay": Row(
-        model=ModelSettings(transition_memory=False, popularity_prior=False), learn=LearnSettings(replay_sequences=0)
+        model=ModelSettings(transition_memory=False, popularity_prior=False), learn=LearnSettings(replay_events=0)
     ),
     "frozen after 10 %": Row(freeze_after=0.1),
     "popularity": Row(peer="popularity", num_seeds=1),

@@ -16,7 +16,7 @@ from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
 
 MODEL = ModelSettings(dim=16, window=32, num_layers=1)
-LEARN = LearnSettings(batch_events=16, device="cpu", replay_sequences=1)
+LEARN = LearnSettings(batch_events=16, device="cpu", replay_events=30)
 
 
 def dataset_factory(num_rows: int = 400) -> Dataset:

@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_skips_the_step_and_counts_it() -> None:
 def test_a_sampled_step_changes_only_the_rows_it_touched() -> None:
     """Rows that nothing was learned about would drift, and no delta could tell what changed."""
     model = dataclasses.replace(SMALL, exact_softmax_rows=0, num_negatives=4)
-    learner = learner_factory(model, dataclasses.replace(LEARN, replay_sequences=0))
+    learner = learner_factory(model, dataclasses.replace(LEARN, replay_events=0))
     learner.step([sequence_factory("v", 60)])
     before = learner.state()[0]["items.weight"]
     learner.step([sequence_factory("w", 3)])
@@ -138,7 +138,7 @@ def test_a_sampled_step_changes_only_the_rows_it_touched() -> None:
 def test_what_corrects_a_sampled_softmax_is_of_the_last_targets_and_young_items_are_no_uniform_negatives() -> None:
     """A new item would be pushed away from everybody for not having been taken yet."""
     model = dataclasses.replace(SMALL, exact_softmax_rows=0, num_negatives=400, transition_memory=False)
-    learner = learner_factory(model, dataclasses.replace(LEARN, replay_sequences=0))
+    learner = learner_factory(model, dataclasses.replace(LEARN, replay_events=0))
     for number in range(110):
         learner.step([sequence_factory(f"u{number}", 1)])
     shown = sequence_factory("shown", 2, NEW_EXPOSURE)
@@ -147,6 +147,16 @@ def test_what_corrects_a_sampled_softmax_is_of_the_last_targets_and_young_items_
     weights = learner.state()[0]["items.weight"].copy()
     learner.step([sequence_factory("last", 1)])
     assert np.array_equal(learner.state()[0]["items.weight"][2], weights[2])
+
+
+def test_few_replayed_targets_weigh_no_more_than_new_ones() -> None:
+    """One user's past would count as much as all that is new."""
+    losses = []
+    for replay_events in (0, 1):
+        learner = learner_factory(learn=dataclasses.replace(LEARN, replay_events=replay_events))
+        learner.step([sequence_factory("first", 1)])
+        losses.append(learner.step([sequence_factory("many", 20)]).retrieval_loss)
+    assert 0 < losses[1] - losses[0] < np.log(21) * 1.5 / 20
 
 
 def test_a_burst_longer_than_the_window_is_scored_and_learned_whole() -> None:

@@ -24,7 +24,7 @@ def test_users_are_drawn_evenly_from_all_that_came() -> None:
     buffer = ReplayBuffer(100, 5, seed=0)
     for user in range(50):
         buffer.put(f"u{user}", sequence_of(user))
-    drawn = [int(sequence.rows[0]) for _ in range(1_000) for sequence in buffer.draw(4)]
+    drawn = [int(sequence.rows[0]) for _ in range(1_000) for sequence in buffer.draw(12)]
     counts = np.bincount(drawn, minlength=50)
     assert abs(counts - 80).max() < 4.5 * 80**0.5
 
@@ -36,6 +36,17 @@ def test_a_draw_names_no_user_twice_and_no_more_than_there_are() -> None:
     for user in range(3):
         buffer.put(f"u{user}", sequence_of(user))
     assert sorted(int(sequence.rows[0]) for sequence in buffer.draw(10)) == [0, 1, 2]
+
+
+def test_a_draw_holds_so_many_events_whatever_a_user_has() -> None:
+    """Where users have few events, so many users as elsewhere would be next to nothing."""
+    for length in (1, 5, 20):
+        buffer = ReplayBuffer(100, 50, seed=0)
+        for user in range(60):
+            buffer.put(f"u{user}", sequence_of(user, length))
+        assert buffer.draw(0) == []
+        assert sum(len(sequence.rows) for sequence in buffer.draw(40)) == 40
+        assert sum(len(sequence.rows) for sequence in buffer.draw(39)) == 39 + 1 * (length > 1)
 
 
 def test_over_capacity_the_choice_of_users_is_even_and_memory_bounded() -> None:
@@ -70,13 +81,13 @@ def test_a_restored_buffer_draws_what_the_original_would_have() -> None:
     one = ReplayBuffer(10, 5, seed=3)
     for user in range(30):
         one.put(f"u{user}", sequence_of(user, 1 + user % 5))
-    one.draw(4)
+    one.draw(12)
     other = ReplayBuffer(10, 5, seed=3)
     other.load(one.state())
     for buffer in (one, other):
         buffer.put("u99", sequence_of(99))
     for _ in range(5):
-        for left, right in zip(one.draw(4), other.draw(4), strict=True):
+        for left, right in zip(one.draw(12), other.draw(12), strict=True):
             assert left.rows.tolist() == right.rows.tolist()
 
 

@@ -23,7 +23,7 @@ from streams.samples import Sample
 from tests.streams.made_samples import LOG_ID, TOPIC, LogConsumer, SampleLog, make_samples
 
 MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1)
-LEARN = LearnSettings(batch_events=8, replay_sequences=1, device="cpu")
+LEARN = LearnSettings(batch_events=8, replay_events=20, device="cpu")
 VERSION_SECONDS = 4
 """Time between two versions, by a clock of which a poll (or a step, where one poll brings all) takes a second."""
 WHOLE_LOG = 1_000
