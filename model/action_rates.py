@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.batch import NewEvents
-from model.growth import with_room
+from model.growth import clear_rows, with_room
 from model.layout import Integers
 from model.sequence import NEW_ACTION, NEW_EXPOSURE
 
@@ -58,7 +58,7 @@ class ActionRates:
 
     def clear(self, rows: Integers) -> None:
         """Forget items whose rows were taken back."""
-        self._counts_IF[rows[rows < len(self._counts_IF)]] = 0
+        clear_rows(self._counts_IF, rows)
 
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for serving and for `load`."""

@@ -1,53 +1,15 @@
-"""Which items a prediction may name: those that the stream has brought, less those that the user has acted on.
+"""Which items a prediction may not name, though the stream has brought them: those that the user has acted on.
 
 Shapes: Q queries, I rows of the item table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from model.batch import NewEvents
-from model.layout import Integers
 from model.windows import EncodedSequence
-
-_NEVER = np.iinfo(np.int64).max
-
-
-class Candidates:
-    """Number of the first event of each row; a row is a candidate for all later events."""
-
-    def __init__(self) -> None:
-        self._first = np.full(1_024, _NEVER)
-
-    def note(self, row: int, number: int) -> None:
-        """An event of a row; only its first one counts."""
-        while row >= len(self._first):
-            self._first = np.concatenate([self._first, np.full(len(self._first), _NEVER)])
-        self._first[row] = min(self._first[row], number)
-
-    def before(self, numbers_Q: npt.NDArray[np.int64], num_rows: int) -> npt.NDArray[np.bool_]:
-        """Whether each of the first rows had an event strictly before each number, [Q, I]."""
-        first_I = np.full(num_rows, _NEVER)
-        first_I[: len(self._first)] = self._first[:num_rows]
-        before_QI: npt.NDArray[np.bool_] = first_I < numbers_Q[:, None]
-        return before_QI
-
-    def clear(self, rows: Integers) -> None:
-        """Forget rows that were taken back."""
-        self._first[rows[rows < len(self._first)]] = _NEVER
-
-    def state(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Copies for a checkpoint."""
-        first_I = np.full(num_rows, _NEVER)
-        first_I[: len(self._first)] = self._first[:num_rows]
-        return {"candidates.first": first_I}
-
-    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take over a `state`."""
-        first = arrays["candidates.first"]
-        self._first = np.concatenate([first, np.full(max(1_024, len(first)), _NEVER)])
 
 
 def leave_out_seen(

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.growth import with_room
-
-Integers = npt.NDArray[np.int64]
+from model.layout import Integers
 
 DECAY = 0.999
 """What a count keeps in a step; its horizon is 1,000 steps."""

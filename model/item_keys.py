@@ -8,8 +8,6 @@ import xxhash
 
 from model.layout import Integers
 
-NUM_HASHES = 2
-"""Shared rows of an id without a row of its own; two ids seldom share both."""
 _KNOWN = 1 << 16
 """Ids of which the key is kept at hand."""
 
@@ -21,6 +19,8 @@ def item_keys(item_ids: Iterable[str]) -> Integers:
 
 def shared_rows(keys_N: Integers, num_rows: int) -> Integers:
     """Rows, of so many, that stand for each key together, [N, 2]: one by its low and one by its high half.
+
+    Two keys seldom share both.
 
     >>> shared_rows(np.array([(7 << 32) + 9]), 8).tolist()
     [[1, 7]]

@@ -3,16 +3,15 @@
 Shapes: E new events, N new rows, I rows.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from model.admission import make_admission
 from model.batch import NewEvents, SequenceItems, encode_sequence
-from model.candidates import Candidates
-from model.eviction import Capacity, Eviction, Ttl
+from model.eviction import Capacity, Ttl
 from model.item_keys import item_keys, shared_rows
 from model.item_table import ItemTable
 from model.layout import Integers
@@ -46,25 +45,20 @@ class LivingItems:
             seed=learn.seed,
         )
         self.vocabulary = Vocabulary(learn.max_items, admission)
-        self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days)
+        self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days or math.inf)
         num_rows = -(-(1 + learn.max_items) // COLUMN_TILE) * COLUMN_TILE
         self.table = ItemTable(model.dim, num_rows, learn.row_rate, generator, device)
         self._seconds = 0
         self._looked = 0
 
-    def encode(
-        self, sequences: Sequence[UserSequence], events: NewEvents, candidates: Candidates
-    ) -> list[EncodedSequence]:
-        """Sequences in numbers; ids of new events are admitted, in their order, and become candidates after them.
+    def encode(self, sequences: Sequence[UserSequence], events: NewEvents) -> list[EncodedSequence]:
+        """Sequences in numbers; ids of new events are admitted, in their order.
 
         The context of all of them has the rows that it had before: what comes later in the batch does not change it.
         """
         items = [self._known(sequence) for sequence in sequences]
         if len(events):
             events.rows[:] = self._see(events, sequences, items)
-        for row, number in zip(events.rows.tolist(), events.numbers.tolist(), strict=True):
-            if row:
-                candidates.note(row, number)
         encoded = []
         for owner, (sequence, known) in enumerate(zip(sequences, items, strict=True)):
             own, place = np.flatnonzero(events.owners == owner), np.full(len(known.rows), -1)
@@ -82,19 +76,12 @@ class LivingItems:
     def stale(self, number: int) -> Integers:
         """Rows to be taken back after so many events of the stream."""
         period = number // _LOOK_EVERY_EVENTS
-        is_due = period > self._looked and self._learn.item_ttl_days > 0
+        is_due = period > self._looked and self._ttl.seconds < math.inf
         if not is_due and len(self.vocabulary) < self._capacity.high * self._learn.max_items:
             return np.zeros(0, np.int64)
         self._looked = period
         seen = self.vocabulary.sightings(self._seconds, number)
-        rules: list[Eviction] = [self._capacity, self._ttl] if self._learn.item_ttl_days else [self._capacity]
-        return np.unique(np.concatenate([rule.victims(seen) for rule in rules]))
-
-    def flags(self, rows: Integers) -> npt.NDArray[np.bool_]:
-        """Which of all rows are among these, [I]."""
-        flags_I = np.zeros(self.vocabulary.num_rows, np.bool_)
-        flags_I[rows] = True
-        return flags_I
+        return np.unique(np.concatenate([rule.victims(seen) for rule in (self._capacity, self._ttl)]))
 
     def clear(self, rows: Integers) -> None:
         """Take rows back."""

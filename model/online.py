@@ -14,6 +14,7 @@ from model.action_rates import ActionRates
 from model.batch import NewEvents, order_events
 from model.dense_average import DenseAverage
 from model.frequency import Frequency
+from model.growth import row_flags
 from model.heartbeat import Heartbeat
 from model.living_items import LivingItems
 from model.network import Network, dense_arrays
@@ -86,7 +87,7 @@ class OnlineLearner:
             model_settings, self._network, self._items, self._rates, self._values, self._generators["negatives"]
         )
         self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._items.vocabulary, learn_settings)
-        self._scoring, self._frequency = Scoring(model_settings), Frequency()
+        self._scoring, self._frequency = Scoring(model_settings, self._items.vocabulary), Frequency()
         self._most_events = most_events(model_settings.window, self._network.token_order)
         self._replay = ReplayBuffer(learn_settings.replay_users, self._most_events, learn_settings.seed)
 
@@ -105,7 +106,7 @@ class OnlineLearner:
         Raises `ValueError` for a user that comes twice or columns of different lengths.
         """
         events = order_events(sequences, self.num_events)
-        encoded = self._items.encode(sequences, events, self._scoring.candidates)
+        encoded = self._items.encode(sequences, events)
         for numbers in encoded:
             self.heartbeat.note(numbers.rows, 1_000 * numbers.seconds)
         if len(events) == 0:
@@ -195,7 +196,7 @@ class OnlineLearner:
         """Take rows back from stale ids; between steps, so that the batch at hand is never concerned."""
         rows = self._items.stale(self.num_events)
         if len(rows):
-            self._replay.take_back(self._items.flags(rows), self._items.shared)
+            self._replay.take_back(row_flags(rows, self._items.vocabulary.num_rows), self._items.shared)
             for part in (self._scoring, self._rates, self._frequency, self.heartbeat, self._items):
                 part.clear(rows)
             self.num_evicted += len(rows)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from model.batch import NewEvents, SequenceItems, encode_sequence, order_events
-from model.candidates import Candidates, leave_out_seen
+from model.candidates import leave_out_seen
 from model.evaluation import (
     WARM_UP,
     EventRank,
@@ -84,7 +84,10 @@ class _PeerRun:
         self.num_steps = 0
         self._users: dict[str, int] = {}
         self._items: dict[str, int] = {}
-        self._histories, self._candidates, self._popularity = Histories(), Candidates(), Popularity()
+        self._histories, self._popularity = Histories(), Popularity()
+        # Row 0 is nobody's; a peer's items begin with 0.
+        self._first_I = [np.iinfo(np.int64).max]
+        """Number of the first event of each row."""
 
     def feed(self, batch: list[Interaction], *, learns: bool) -> Targets:
         """Score a micro-batch's targets, each before it is learned."""
@@ -92,7 +95,8 @@ class _PeerRun:
         events = order_events(sequences, self.num_events)
         for interaction, number in zip(batch, events.numbers.tolist(), strict=True):
             self._users.setdefault(interaction.user_id, len(self._users))
-            self._candidates.note(self._items.setdefault(interaction.item_id, 1 + len(self._items)), number)
+            if self._items.setdefault(interaction.item_id, 1 + len(self._items)) == len(self._first_I):
+                self._first_I.append(number)
         encoded = [self._encode(sequence) for sequence in sequences]
         events.rows[:] = [self._items[interaction.item_id] for interaction in batch]
         events = events.select(events.is_target)
@@ -114,7 +118,6 @@ class _PeerRun:
         *,
         learns: bool,
     ) -> Targets:
-        # Row 0 is nobody's; a peer's items begin with 0.
         num_rows = 1 + len(self._items)
         visits = [
             self._visit(events, place, sequences[owner], encoded[owner]) for place, owner in enumerate(events.owners)
@@ -122,7 +125,7 @@ class _PeerRun:
         scores_QI = np.pad(self._peer_scores(visits, num_rows - 1, learns=learns), ((0, 0), (1, 0)))
         popular_QI = self._popularity.before_each(events.rows, num_rows)
         self._popularity.update(events.rows)
-        candidates_QI = self._candidates.before(events.numbers, num_rows)
+        candidates_QI = np.array(self._first_I) < events.numbers[:, None]
         repeat_Q = leave_out_seen(candidates_QI, events, encoded)
         return Targets(
             numbers=events.numbers,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from model.growth import with_room
+from model.growth import clear_rows, with_room
 
 HALF_LIFE_EVENTS = 5_000
 """Actions after which an action counts half."""
@@ -51,7 +51,7 @@ class Popularity:
 
     def clear(self, rows: npt.NDArray[np.int64]) -> None:
         """Forget rows that were taken back."""
-        self._raw[rows[rows < len(self._raw)]] = 0
+        clear_rows(self._raw, rows)
 
     def state(self, num_rows: int) -> dict[str, np.ndarray]:
         """Copies for a checkpoint."""

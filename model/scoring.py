@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.batch import NewEvents
-from model.candidates import Candidates, leave_out_seen
+from model.candidates import leave_out_seen
 from model.layout import Integers
 from model.objective import Objective, Pass
 from model.popularity import Popularity
@@ -17,15 +17,16 @@ from model.prequential import Targets, candidate_ranks, join_targets
 from model.rivals import Rivals, join_rivals
 from model.settings import TILE, ModelSettings
 from model.transition_memory import TransitionMemory, last_acted
+from model.vocabulary import Vocabulary
 from model.windows import EncodedSequence
 
 
 class Scoring:
-    """Candidates, popularity and transition memory of one stream: read before each event, and then told of it."""
+    """Popularity and transition memory of one stream: read before each event, and then told of it."""
 
-    def __init__(self, settings: ModelSettings) -> None:
-        self._settings = settings
-        self.candidates, self.popularity, self.memory = Candidates(), Popularity(), TransitionMemory()
+    def __init__(self, settings: ModelSettings, vocabulary: Vocabulary) -> None:
+        self._settings, self._vocabulary = settings, vocabulary
+        self.popularity, self.memory = Popularity(), TransitionMemory()
 
     def score(self, objective: Objective, pass_: Pass, encoded: Sequence[EncodedSequence]) -> tuple[Targets, Rivals]:
         """Rank every retrieval target by the model and by popularity, a tile of queries at a time, and count it."""
@@ -43,7 +44,7 @@ class Scoring:
             popular_QI = self.popularity.before_each(tile.rows, num_columns)
             counted_QIG = self._counted(tile, encoded, popular_QI)
             scores_QI = objective.scores(pass_, slice(start, start + TILE), counted_QIG)
-            candidates_QI = self.candidates.before(tile.numbers, num_columns)
+            candidates_QI = self._vocabulary.before(tile.numbers, num_columns)
             repeat_Q = leave_out_seen(candidates_QI, tile, encoded)
             self.popularity.update(tile.rows)
             parts.append(
@@ -61,18 +62,17 @@ class Scoring:
 
     def clear(self, rows: Integers) -> None:
         """Forget items whose rows were taken back."""
-        for part in (self.candidates, self.popularity, self.memory):
+        for part in (self.popularity, self.memory):
             part.clear(rows)
 
     def state(self, num_rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Copies of (what serving needs, what else `load` needs)."""
         counts = {"items.count": self.popularity.counts(num_rows).astype(np.float32)}
-        return counts | self.memory.state(num_rows), self.candidates.state(num_rows) | self.popularity.state(num_rows)
+        return counts | self.memory.state(num_rows), self.popularity.state(num_rows)
 
     def load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
         """Take over a `state`."""
         self.memory.load(model)
-        self.candidates.load(trainer)
         self.popularity.load(trainer)
 
     def _counted(

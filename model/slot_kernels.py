@@ -5,6 +5,7 @@ half of its splitmix64 hash, scaled to the table's length (Lemire 2019, fastrang
 end, with no empty place between. All hashing is in `uint64`: numba makes a float64 of one that meets an int64.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from model.layout import Integers
 Slots = npt.NDArray[np.int32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_log = logging.getLogger(__name__)
+
 _U = np.uint64
 _GOLDEN, _MIX_1, _MIX_2 = _U(0x9E3779B97F4A7C15), _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _11, _27, _30, _31, _32 = _U(11), _U(27), _U(30), _U(31), _U(32)
@@ -27,6 +30,7 @@ def _compiled(function: Function) -> Function:
     try:
         made: Any = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:
+        _log.warning("each process compiles anew, as no folder for it can be written: set NUMBA_CACHE_DIR to one")
         made = numba.njit(nogil=True)(function)
     compiled_function: Function = made
     return compiled_function
@@ -47,15 +51,20 @@ def _home(key: int | np.int64, seed: int, size: int) -> Any:
 
 
 @_compiled
+def _place(table_keys: Integers, table_slots: Slots, key: int | np.int64) -> int:
+    """Where a key is, or the empty place where it would be."""
+    size = len(table_slots)
+    place: int = _home(key, 1, size)
+    while table_slots[place] != 0 and table_keys[place] != key:
+        place = place + 1 if place + 1 < size else 0
+    return place
+
+
+@_compiled
 def find_many(table_keys: Integers, table_slots: Slots, keys: Integers, found: Integers) -> None:
     """Slots of keys, 0 where one is absent."""
-    size = len(table_slots)
     for index in range(len(keys)):
-        key = keys[index]
-        place = _home(key, 1, size)
-        while table_slots[place] != 0 and table_keys[place] != key:
-            place = place + 1 if place + 1 < size else 0
-        found[index] = table_slots[place]
+        found[index] = table_slots[_place(table_keys, table_slots, keys[index])]
 
 
 @_compiled
@@ -68,14 +77,11 @@ def claim_many(
     is_new: npt.NDArray[np.bool_],
 ) -> int:
     """Slots of keys, where an absent one takes the next of `given`, or 0 where none is left; how many were taken."""
-    size, taken = len(table_slots), 0
+    taken = 0
     for index in range(len(keys)):
-        key = keys[index]
-        place = _home(key, 1, size)
-        while table_slots[place] != 0 and table_keys[place] != key:
-            place = place + 1 if place + 1 < size else 0
+        place = _place(table_keys, table_slots, keys[index])
         if table_slots[place] == 0 and taken < len(given):
-            table_keys[place], table_slots[place] = key, given[taken]
+            table_keys[place], table_slots[place] = keys[index], given[taken]
             is_new[index] = True
             taken += 1
         found[index] = table_slots[place]
@@ -87,10 +93,7 @@ def delete_many(table_keys: Integers, table_slots: Slots, keys: Integers, freed:
     """Take keys out, and what lies behind them back; the slots that they had, 0 where one was absent."""
     size = len(table_slots)
     for index in range(len(keys)):
-        key = keys[index]
-        hole = _home(key, 1, size)
-        while table_slots[hole] != 0 and table_keys[hole] != key:
-            hole = hole + 1 if hole + 1 < size else 0
+        hole = _place(table_keys, table_slots, keys[index])
         freed[index] = table_slots[hole]
         place = hole
         while table_slots[hole] != 0:

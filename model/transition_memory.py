@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.growth import with_room
+from model.growth import row_flags, with_room
 from model.layout import Integers
 from model.metrics import Floats
 
@@ -58,8 +58,7 @@ class TransitionMemory:
 
     def clear(self, rows: Integers) -> None:
         """Forget rows that were taken back: what followed them, and that they followed others."""
-        is_gone_I = np.zeros(max(len(self._successors_IS), int(rows.max(initial=0)) + 1), np.bool_)
-        is_gone_I[rows] = True
+        is_gone_I = row_flags(rows, max(len(self._successors_IS), int(rows.max(initial=0)) + 1))
         gone_IS = (self._successors_IS >= 0) & is_gone_I[self._successors_IS]
         gone_IS |= is_gone_I[: len(gone_IS), None]
         self._successors_IS[gone_IS] = -1

@@ -1,6 +1,6 @@
 """Which row of the item table is whose: given when an id is admitted, taken back when it is stale, given again.
 
-Row 0 is nobody's. Shapes: N events, I rows.
+Row 0 is nobody's. Shapes: N events, Q targets, I rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,6 +44,13 @@ class Vocabulary:
     def lookup(self, keys_N: Integers) -> Integers:
         """Rows of keys; 0 where an id has none."""
         return self._rows.lookup(keys_N)
+
+    def before(self, numbers_Q: Integers, num_rows: int) -> npt.NDArray[np.bool_]:
+        """Candidates: whether each of the first rows was somebody's strictly before each event, [Q, I]."""
+        count = min(num_rows, self.num_rows)
+        before_QI = np.zeros((len(numbers_Q), num_rows), np.bool_)
+        before_QI[:, :count] = self.live_I[:count] & (self._first_I[:count] < numbers_Q[:, None])
+        return before_QI
 
     def keys(self, rows_N: Integers) -> Integers:
         """Keys of rows."""

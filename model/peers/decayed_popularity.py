@@ -8,6 +8,8 @@ from model.metrics import Floats
 from model.peers.peer import Visit
 from model.popularity import Popularity
 
+_TIE_BREAK = 1e-3
+
 
 class DecayedPopularity:
     """An item's score is how often it was acted on, with a half-life of 5,000 actions (see `model.popularity`)."""
@@ -25,8 +27,8 @@ class DecayedPopularity:
         """Count the items."""
         self._popularity.update(np.array([visit.item for visit in visits], np.int64))
 
-    def shares(self, num_items: int) -> Floats:
-        """Each item's share of the decayed counts, below 1 even where there is but one: what breaks others' ties."""
+    def tie_break(self, num_items: int) -> Floats:
+        """What is added to the scores of others so that it decides among equals: together less than .001."""
         counts_I = self._popularity.counts(num_items)
         shares_I: Floats = counts_I / (counts_I.sum() + 1)
-        return shares_I
+        return _TIE_BREAK * shares_I

@@ -16,8 +16,6 @@ from model.peers.peer import Visit
 
 WINDOW = 20
 """Newest items of a user that a new one is counted with, and that are scored from."""
-_TIE_BREAK = 1e-3
-"""What all of popularity is worth, in similarities."""
 
 
 class ItemKNN:
@@ -57,7 +55,7 @@ class ItemKNN:
         counts_I = np.maximum(self._counts_I[:num_items], 1)
         weights_R = 1 / np.sqrt(counts_I[recent_R])
         sums_I: Floats = weights_R @ self._together.rows(recent_R, num_items).astype(np.float64)
-        return sums_I / np.sqrt(counts_I) + _TIE_BREAK * self._popularity.shares(num_items)
+        return sums_I / np.sqrt(counts_I) + self._popularity.tie_break(num_items)
 
 
 def _newest(history: Integers) -> Integers:

@@ -10,9 +10,6 @@ from model.peers.pair_counts import PairCounts
 from model.peers.peer import Visit
 from model.transition_memory import last_acted
 
-_TIE_BREAK = 1e-3
-"""What all of popularity is worth, in counts."""
-
 
 class Markov:
     """Score of an item = sum over the user's last 5 items i_r, newest first, of count(item after i_r) / r.
@@ -45,4 +42,4 @@ class Markov:
         recent_R = last_acted(visit.history, np.ones_like(visit.history))
         weights_R = 1 / np.arange(1, len(recent_R) + 1)
         counts_I: Floats = weights_R @ self._followed.rows(recent_R, num_items).astype(np.float64)
-        return counts_I + _TIE_BREAK * self._popularity.shares(num_items)
+        return counts_I + self._popularity.tie_break(num_items)

@@ -14,9 +14,6 @@ from model.peers.decayed_popularity import DecayedPopularity
 from model.peers.newest import Newest
 from model.peers.peer import Visit
 
-_TIE_BREAK = 1e-3
-"""What all of popularity is worth, in votes."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VSKNNSettings:
@@ -54,7 +51,7 @@ class VSKNN:
 
     def scores(self, visits: Sequence[Visit], num_items: int) -> Floats:
         """Votes of each user's neighbours."""
-        ties_I = _TIE_BREAK * self._popularity.shares(num_items)
+        ties_I = self._popularity.tie_break(num_items)
         return np.stack([self._votes(visit, num_items) + ties_I for visit in visits])
 
     def learn(self, visits: Sequence[Visit]) -> None:

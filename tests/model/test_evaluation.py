@@ -13,7 +13,7 @@ from tests.model.synthetic import SMALL, learner_factory, markov_stream
 @functools.cache
 def run(freeze_after: float | None = None) -> PrequentialReport:
     stream = markov_stream(2_400, num_items=60, period=800)
-    learner = OnlineLearner(SMALL, LearnSettings(batch_events=32))
+    learner = OnlineLearner(SMALL, LearnSettings(batch_events=32, replay_events=100))
     return prequential_run(learner, stream, total=len(stream), freeze_after=freeze_after, ranks=[])
 
 

@@ -25,7 +25,7 @@ def assert_nothing_is_left(learner: OnlineLearner) -> None:
     model, trainer = learner.state()
     live = np.flatnonzero(model["items.live"])
     dead = np.setdiff1d(np.arange(1, len(model["items.live"])), live)
-    empty = {"memory.successors": -1, "candidates.first": np.iinfo(np.int64).max}
+    empty = {"memory.successors": -1}
     by_row = {name: array for name, array in (model | trainer).items() if re.match(r"(items|rates.items|memory)", name)}
     for name, array in (by_row | {"popularity.raw": trainer["popularity.raw"]}).items():
         if len(array) == len(model["items.live"]):
