@@ -45,7 +45,7 @@ def run_learner(
     logger.info("going on from %s/v%d with %d items", opened.run_id, opened.version, opened.num_rows)
     if learner.ranks is not None:
         opened.rank_log = RankLog(learner.ranks, opened.num_events)
-    process = Learner(learner, opened, _connect(kafka), topics.samples, metrics)
+    process = Learner(learner, opened, connect_consumer(kafka), topics.samples, metrics)
     _stop_on_signals(process)
     try:
         process.run()
@@ -61,7 +61,8 @@ def run_learner(
     return 0
 
 
-def _connect(kafka: KafkaSettings) -> KafkaConsumer:
+def connect_consumer(kafka: KafkaSettings) -> KafkaConsumer:
+    """A consumer for samples, which is told where to read; raises `SetupError` where no broker answers."""
     try:
         return KafkaConsumer(
             **client_options(kafka),

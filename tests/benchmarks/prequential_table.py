@@ -73,7 +73,8 @@ DATA = ("ml-100k", "kuairand-clicks", "ml-1m")
 
 def dataset_of(name: str) -> Dataset:
     """One of the data sets."""
-    folder, cache = Path(os.environ["HEADWATER_DATA"]), Path(".headwater/cache")
+    data, cache = os.environ.get("HEADWATER_DATA"), Path(".headwater/cache")
+    folder = Path(data) if data else None
     if name != "kuairand-clicks":
         return load_dataset(name, cache=cache, folder=folder)
     whole = load_dataset("kuairand-pure", cache=cache, folder=folder)

@@ -19,7 +19,7 @@ from streams.events import Action
 from streams.items import Item
 from streams.kafka_clients import security_options
 from streams.kafka_settings import KafkaSettings
-from streams.learner_process import _connect
+from streams.learner_process import connect_consumer
 from streams.plain_log import read_topic
 from streams.producer import EventProducer
 from streams.replay_process import publish_items
@@ -113,7 +113,7 @@ def test_every_client_takes_the_settings(secured: KafkaSettings, tmp_path: Path,
         wait_until("all applied", lambda: worker.settled(40, 2))
     assert len(list(read_topic(kafka, topics.samples))) >= 5
     assert list_dead_letters(kafka, topics, 10, wait_seconds=0.5) == []
-    _connect(kafka).close()
+    connect_consumer(kafka).close()
     catalogue = Catalogue(kafka, topics.items)
     catalogue.start()
     wait_until("catalogue is read", lambda: catalogue.ready)
