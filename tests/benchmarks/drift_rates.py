@@ -3,8 +3,8 @@
     headwater evaluate prequential --data simulator --ranks ranks.parquet
     python -m tests.benchmarks.drift_rates --data simulator --ranks ranks.parquet
 
-Each line is a time without drift, cut into parts of equal numbers of rows: after a drift the first is the lowest. Of the
-simulator, an item's birth is known; elsewhere it is the item's first row, which is nobody's hit.
+Each line is a time without drift, cut into parts of equal numbers of rows: after a drift the first is the lowest. Of
+the simulator, an item's birth is known; elsewhere it is the item's first row, which is nobody's hit.
 """
 
 import argparse
