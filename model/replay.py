@@ -45,6 +45,18 @@ class ReplayBuffer:
             newest = sequence.pick(entries)
             self._sequences[slot] = _context(*(getattr(newest, name) for name in _COLUMNS))
 
+    def forget(self, user_id: str) -> None:
+        """Drop what is kept of a user."""
+        slot = self._slots.pop(user_id, None)
+        if slot is None:
+            return
+        last = self._sequences.pop()
+        if slot < len(self._sequences):
+            moved = next(user for user, each in self._slots.items() if each == len(self._sequences))
+            self._slots[moved], self._sequences[slot] = slot, last
+        self._largest = [entry for entry in self._largest if entry[1] != user_id]
+        heapq.heapify(self._largest)
+
     def draw(self, num_sequences: int) -> list[EncodedSequence]:
         """Sequences of distinct users, each user as likely as any other."""
         count = min(num_sequences, len(self._sequences))

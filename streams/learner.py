@@ -3,7 +3,8 @@
 A version is a checkpoint. One turn of the loop:
 
 1. poll samples; drop what the high-water mark of their log has passed (a duplicate after a replay);
-2. gather a micro-batch until it holds `batch_events` new events, or its oldest sample waited `linger_seconds`;
+2. gather a micro-batch until it holds `batch_events` new events, or its oldest sample waited `linger_seconds`; a user
+   who was forgotten in between is forgotten here, once the user's samples before are learned;
 3. step: score the new events with the current weights, then learn them; marks and offsets move with the step;
 4. every `publish_seconds` learn what is gathered, cut weights, trainer state, offsets and marks at that instant, and
    publish them from a thread.
@@ -32,10 +33,10 @@ from storage.errors import SetupError
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
 from streams.expired import expired_samples, tell_expired
+from streams.forgotten import Due, Forgotten, decode_due
 from streams.learned_model import LearnedModel
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
-from streams.samples import Sample, decode_sample
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +49,12 @@ GATHER_MS = 5
 
 
 class _Polled(NamedTuple):
-    """A record of `samples`: where it was, and the sample, None where it held none."""
+    """A record of `samples`: where it was, and what it held, None where that is nothing of ours."""
 
     partition: int
     offset: int
     trigger_ms: int
-    sample: Sample | None
+    sample: Due | None
 
 
 class Learner:
@@ -82,6 +83,8 @@ class Learner:
         self._waits_since = 0.0
         self._positions = dict(model.offsets)
         self._learned_kafka_ms: Counter[int] = Counter()
+        self._has_forgotten = False
+        """Whether a user was forgotten whom the newest version may still know."""
         self._published_at = time.monotonic()
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._publishing: Future[Manifest] | None = None
@@ -157,9 +160,12 @@ class Learner:
         if self._batch.num_events >= self.model.batch_events:
             self._learn()
 
-    def _gather(self, sample: Sample) -> None:
+    def _gather(self, sample: Due) -> None:
         if not self.model.marks.is_new(sample):
             self.metrics.duplicates.inc()
+            return
+        if isinstance(sample, Forgotten):
+            self._forget(sample)
             return
         if not self._batch.fits(sample):
             self._learn()
@@ -167,6 +173,14 @@ class Learner:
             self._waits_since = time.monotonic()
         self.model.marks.pass_over(sample)
         self._batch.add(sample)
+
+    def _forget(self, forgotten: Forgotten) -> None:
+        if self._batch.holds(forgotten.user_id):
+            self._learn()
+        self.model.marks.pass_over(forgotten)
+        self.model.forget(forgotten.user_id)
+        self.metrics.forgotten.inc()
+        self._has_forgotten = True
 
     def _learn(self) -> None:
         """Step 3."""
@@ -194,7 +208,8 @@ class Learner:
             logger.error("%d steps in a row without a finite loss: publishing stops; not finite: %s", skipped, blamed)
 
     def _may_publish(self) -> bool:
-        return bool(self._learned_kafka_ms) and self.model.skipped_in_a_row < self.settings.max_skipped_steps
+        is_news = bool(self._learned_kafka_ms) or self._has_forgotten
+        return is_news and self.model.skipped_in_a_row < self.settings.max_skipped_steps
 
     def _publish_if_due(self) -> None:
         if self._publishing is not None and self._publishing.done():
@@ -209,6 +224,7 @@ class Learner:
         if not self._may_publish():
             return
         learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
+        self._has_forgotten = False
         write = self.model.cut(self._positions, learned)
         self._publishing = self._publisher.submit(write)
         self._published_at = time.monotonic()
@@ -233,7 +249,8 @@ class Learner:
 
 def _decoded(record: Any) -> _Polled:
     try:
-        sample = decode_sample(record.value)
+        sample = decode_due(record.value)
     except msgspec.DecodeError:
         return _Polled(record.partition, record.offset, record.timestamp, None)
-    return _Polled(record.partition, record.offset, max(sample.kafka_ms, default=record.timestamp), sample)
+    kafka_ms = [] if isinstance(sample, Forgotten) else sample.kafka_ms
+    return _Polled(record.partition, record.offset, max(kafka_ms, default=record.timestamp), sample)
