@@ -56,7 +56,8 @@ class SequenceStore:
     """Sequences, outbox and position in the log of one source partition; for one thread.
 
     What reads return is a pure function of the log up to `applied`, however it was cut into chunks and whatever
-    was delivered again: each chunk is one write batch that holds the last applied offset, too.
+    was delivered again: each chunk is one write batch that holds the last applied offset, too, parted where a user is
+    forgotten.
     """
 
     def __init__(self, settings: StoreSettings, db: Database, checkpoints: Checkpoints, log: LogState) -> None:

@@ -3,10 +3,18 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from streams.forgotten import Forgotten
 from streams.samples import Sample
-from tests.streams.learner_bench import Bench, BenchFactory, assert_chain_is_whole
+from tests.streams.learner_bench import (
+    Bench,
+    BenchFactory,
+    Killed,
+    assert_chain_is_whole,
+    assert_same_end,
+    kill_after_step,
+)
 from tests.streams.made_samples import LOG_ID, SampleLog, forgotten_factory, make_samples
 
 
@@ -123,3 +131,35 @@ def test_the_first_record_of_all_may_be_the_word(bench_factory: BenchFactory) ->
     bench.log.send(samples)
     assert bench.run().model.num_events == 10
     assert_chain_is_whole(bench, samples)
+
+
+def forgetful_log() -> SampleLog:
+    """Two users, one of whom is forgotten halfway and comes again, with some records that come twice."""
+    before = samples_of_two(30)
+    last = before[-1].trigger_offset
+    after = [moved_on(sample, last + 3) for sample in samples_of_two(30) if sample.user_id == "u0"]
+    log = SampleLog(1).send([*before, word("u0", before[-1]), *after[:8]])
+    return log.send([*before[20:], word("u0", before[-1]), *after])
+
+
+def moved_on(sample: Sample, offset: int) -> Sample:
+    """The same, so many offsets later."""
+    fields: dict[str, Any] = {name: getattr(sample, name) for name in sample.__struct_fields__}
+    since = -1 if sample.since < 0 else sample.since + offset
+    return Sample(**(fields | {"trigger_offset": sample.trigger_offset + offset, "since": since}))
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_a_learner_killed_around_the_word_ends_as_one_that_never_died(bench_factory: BenchFactory, step: int) -> None:
+    """A user would stay known, or be forgotten twice, with what was learned since."""
+    unbroken, bench = bench_factory(forgetful_log()), bench_factory(forgetful_log())
+    killed = bench.learner()
+    kill_after_step(killed, step)
+    with pytest.raises(Killed):
+        killed.run()
+    bench.run()
+    unbroken.run()
+    assert_same_end(bench, unbroken)
+    found = bench.ranges().of("u0", LOG_ID)
+    own = [sample for sample in samples_of_two(30) if sample.user_id == "u0"]
+    assert (found["records"], found["gaps"], found["overlaps"]) == (2 * len(own), 0, 0)
