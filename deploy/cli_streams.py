@@ -1,4 +1,4 @@
-"""Verbs of what flows: broker, topics, worker, replay, verify, dlq, schema."""
+"""Verbs of what flows: broker, topics, worker, replay, verify, dlq, forget, schema."""
 
 import json as json_module
 from dataclasses import asdict
@@ -19,6 +19,7 @@ from deploy.cli_app import (
     JsonFile,
     app,
     dlq_app,
+    forget_app,
     log_to_stderr,
     pairs,
     say,
@@ -223,6 +224,33 @@ def dlq_replay(
     write_json(json, [structs.asdict(letter) for letter in replayed])
     Console().print(replayed_table(replayed, dry_run=dry_run))
     return 0 if all(letter.result == "sent" for letter in replayed) else 1
+
+
+@forget_app.command(name="user")
+def forget_user_(
+    user: str,
+    *,
+    json: JsonFile = None,
+    kafka: KafkaSettings = KafkaSettings(),  # noqa: B008 - frozen
+    topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
+    store: StoreSettings = StoreSettings(),  # noqa: B008 - frozen
+    snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Have workers and learner forget what came of a user so far, and say what remains.
+
+    What comes of the user from here on begins a new sequence.
+    """
+    from deploy.forget import forget_user, what_remains
+
+    delivery = forget_user(kafka, topics, user)
+    remains = what_remains(topics, store, snapshots)
+    write_json(json, {"user_id": user, "topic": topics.events, **structs.asdict(delivery), "remains": remains})
+    say(f"the request stands at offset {delivery.offset} of {topics.events}-{delivery.partition}")
+    say("done as it is applied: the worker deletes what its store holds of the user, then the learner what it replays")
+    say("what remains:")
+    for place, what in remains.items():
+        say(f"  {place:20} {what}")
+    return 0
 
 
 @app.command

@@ -133,6 +133,10 @@ class OnlineLearner:
         self._evict()
         return report
 
+    def forget(self, user_id: str) -> None:
+        """Draw nothing of a user's past any more; the weights keep what they learned of it."""
+        self._replay.forget(user_id)
+
     def first_not_finite(self) -> str | None:
         """Name of the first array of weights that holds a NaN or an infinity: dense ones, then `items.weight`."""
         rows, _ = self._items.table.state(self._items.vocabulary.num_rows)

@@ -56,6 +56,18 @@ class ReplayBuffer:
             num_events -= len(self._sequences[slot].rows)
         return drawn
 
+    def forget(self, user_id: str) -> None:
+        """Drop what is kept of a user."""
+        slot = self._slots.pop(user_id, None)
+        if slot is None:
+            return
+        last = self._sequences.pop()
+        if slot < len(self._sequences):
+            moved = next(user for user, each in self._slots.items() if each == len(self._sequences))
+            self._slots[moved], self._sequences[slot] = slot, last
+        self._largest = [entry for entry in self._largest if entry[1] != user_id]
+        heapq.heapify(self._largest)
+
     def take_back(self, is_gone_I: npt.NDArray[np.bool_], shared_of: Callable[[Integers], Integers]) -> None:
         """Let shared rows, which are told by row, stand for the items whose rows are taken back."""
         for slot, sequence in enumerate(self._sequences):

@@ -53,6 +53,13 @@ class Ticked(msgspec.Struct, frozen=True, gc=False):
     ts_ms: int
 
 
+class Forgot(msgspec.Struct, frozen=True, gc=False):
+    """A user is to be forgotten."""
+
+    offset: int
+    user_id: str
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="dead_letter"):
     """A record that is no valid event; it leaves through the outbox for the dead-letter topic."""
 
@@ -69,7 +76,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="dead_letter"):
     sha256: str
 
 
-Change: TypeAlias = Exposed | Acted | Updated | Ticked | Refused
+Change: TypeAlias = Exposed | Acted | Updated | Ticked | Forgot | Refused
 
 
 class SampleRef(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
@@ -80,3 +87,9 @@ class SampleRef(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
     """Position of the user's previous trigger; -1 for the first."""
     num_records: int
     """Rows that were pending: exposures and actions in the range (since, trigger]."""
+
+
+class ForgetRef(msgspec.Struct, frozen=True, kw_only=True, tag="forget"):
+    """Word for those who learn that a user was forgotten."""
+
+    user_id: str

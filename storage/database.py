@@ -1,5 +1,6 @@
 """RocksDB as the sequence store uses it: raw bytes, one cache for all, and no failure that passes for an absent key."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,8 +10,10 @@ from typing import Any
 import msgspec
 from rocksdict import (
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
     Checkpoint,
+    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -124,6 +127,13 @@ class Database:
         with self._wrapped("flushed"):
             self._db.flush()
 
+    def compact(self) -> None:
+        """Write all files anew: what was deleted, and that it was, is in none of them from here on."""
+        options = CompactOptions()
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        with self._wrapped("compacted"):
+            self._db.compact_range(None, None, options)
+
     def figure(self, name: str) -> int:
         """A property of RocksDB that is a number, such as `rocksdb.estimate-live-data-size`; 0 where it has none."""
         with self._wrapped("read"):
@@ -186,6 +196,16 @@ class Database:
 def new_batch() -> WriteBatch:
     """A batch for `Database.write`."""
     return WriteBatch(raw_mode=True)
+
+
+def has_database(folder: Path) -> bool:
+    """Whether a folder holds a database; removes one whose first opening was cut short, and refuses a damaged one."""
+    if (folder / "CURRENT").exists():
+        return True
+    if any(folder.glob("*.sst")):
+        raise StateError(f"state in {folder} is damaged: CURRENT is missing; delete this folder to restore it")
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
 
 
 @cache

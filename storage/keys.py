@@ -3,6 +3,7 @@
     b"h"                                              header: format, topic, partition, settings
     b"l"                                              log: topic id, epoch, last applied offset, watermark, counts
     b"e" + epoch                                      id of the topic in a former epoch
+    b"g"                                              position of the newest record that had a user forgotten
     b"u" + user                                       a user's counters
     b"a" + user                                       a user's features over time
     b"f" + len(user) + user + position                a fragment of a user's rows, by its first position
@@ -19,6 +20,7 @@ from typing import NamedTuple
 HEADER = b"h"
 LOG = b"l"
 FORMER_LOG = b"e"
+FORGOTTEN = b"g"
 USER = b"u"
 UPDATES = b"a"
 FRAGMENT = b"f"
@@ -89,6 +91,17 @@ def block_prefix(prefix: bytes, generation: int) -> bytes:
 def block_position(key: bytes) -> int:
     """First position of the block that a key names."""
     return int.from_bytes(key[-8:], "big")
+
+
+def row_ranges(key: bytes) -> list[tuple[bytes, bytes]]:
+    """Between which keys all fragments and all blocks of a user lie, who is given by `user_key`.
+
+    >>> row_ranges(user_key("ada"))
+    [(b'f\\x00\\x03ada', b'f\\x00\\x03ada\\xff'), (b'b\\x00\\x03ada', b'b\\x00\\x03ada\\xff')]
+    """
+    prefix = fragment_prefix(key)
+    # What follows is a number of 63 bits, whose first byte is below.
+    return [(kind + prefix[1:], kind + prefix[1:] + b"\xff") for kind in (FRAGMENT, BLOCK)]
 
 
 def fragment_user(key: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What has to leave the store for Kafka: due samples, by reference, and refused records; in the order of the log."""
+"""What has to leave the store for Kafka, in the order of the log: due samples, refused records, who is forgotten."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from typing import TypeAlias
 import msgspec
 from rocksdict import WriteBatch
 
-from storage.changes import Refused, SampleRef
+from storage.changes import ForgetRef, Refused, SampleRef
 from storage.database import Database, new_batch
 from storage.keys import MAX_POSITION, OUTBOX, OutboxKey, outbox_from, outbox_key
 
-Outgoing: TypeAlias = SampleRef | Refused
+Outgoing: TypeAlias = SampleRef | ForgetRef | Refused
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Outgoing] = msgspec.msgpack.Decoder(SampleRef | Refused)
+_decoder: msgspec.msgpack.Decoder[Outgoing] = msgspec.msgpack.Decoder(SampleRef | ForgetRef | Refused)
 _END = outbox_key(OutboxKey(MAX_POSITION, 0))
 
 
@@ -32,6 +32,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._users)
 
+    def __contains__(self, key: OutboxKey) -> bool:
+        return key in self._users
+
     def put(self, batch: WriteBatch, key: OutboxKey, item: Outgoing) -> None:
         """Write an item with the batch; `added` must follow once that is written."""
         batch.put(outbox_key(key), _encoder.encode(item))
@@ -47,6 +50,10 @@ class Outbox:
         """Position of the oldest sample of this user that is still to be sent."""
         pending = self._pending.get(user_id)
         return pending[0] if pending else None
+
+    def samples_of(self, user_id: str) -> list[OutboxKey]:
+        """Keys of a user's samples that are still to be sent."""
+        return [key for key, owner in self._users.items() if owner == user_id] if user_id in self._pending else []
 
     def items(self, limit: int, after: OutboxKey | None) -> list[tuple[OutboxKey, Outgoing]]:
         """At most `limit` items, oldest first, from behind `after`."""
@@ -65,12 +72,16 @@ class Outbox:
         for key in known:
             batch.delete(outbox_key(key))
         self._db.write(batch)
-        samples = [(key, user_id) for key, user_id in known.items() if user_id is not None]
-        for key in known:
-            del self._users[key]
-        for key, user_id in samples:
+        self.removed(known)
+        return [(key, user_id) for key, user_id in known.items() if user_id is not None]
+
+    def removed(self, keys: Iterable[OutboxKey]) -> None:
+        """Note items that are no longer in the database."""
+        for key in keys:
+            user_id = self._users.pop(key)
+            if user_id is None:
+                continue
             pending = self._pending[user_id]
             pending.remove(key.position)  # the first, where they arrive in order
             if not pending:
                 del self._pending[user_id]
-        return samples

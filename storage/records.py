@@ -39,6 +39,27 @@ class Records:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def before(self, offset: int) -> "Records":
+        """Those before an offset."""
+        end = int(np.searchsorted(self.offsets, offset))
+        if end == len(self):
+            return self
+        item_end = self.items[end]
+        return Records(
+            text=self.text,
+            offsets=self.offsets[:end],
+            ts_ms=self.ts_ms[:end],
+            kafka_ms=self.kafka_ms[:end],
+            users=self.users[:end],
+            actions=self.actions[:end],
+            values=self.values[:end],
+            events=self.events[:end],
+            requests=self.requests[:end],
+            items=self.items[: end + 1],
+            item_spans=self.item_spans[:item_end],
+            item_hashes=self.item_hashes[:item_end],
+        )
+
     def behind(self, offset: int) -> "Records":
         """Those after an offset."""
         first = int(np.searchsorted(self.offsets, offset, side="right"))

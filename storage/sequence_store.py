@@ -2,7 +2,6 @@
 
 import logging
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,26 +9,25 @@ import msgspec
 import numpy as np
 
 from storage.arrivals import Arrivals
-from storage.changes import Acted, Change, Exposed, Feature, Refused, Ticked, Updated
+from storage.changes import Acted, Change, Exposed, Feature, Forgot, Refused, Ticked, Updated
 from storage.checkpoints import Checkpoints
 from storage.chunk import Chunk
 from storage.columns import NO_RECORDS, columns_of, merge
-from storage.database import Database, new_batch
+from storage.database import Database, has_database, new_batch
 from storage.entries import unpack_position
 from storage.errors import LogHoleError, StateError
 from storage.event_ids import EventIds
 from storage.folded import FoldedSequence, Update
+from storage.forgetting import Forgetting, parts_of
 from storage.fragments import Fragments
 from storage.header import LogState, check_header, log_state, make_header
 from storage.keys import (
+    FORGOTTEN,
     HEADER,
     LOG,
-    TIMERS_END,
     USER,
     OutboxKey,
     former_log_key,
-    timer_from,
-    timer_key,
     user_key,
     user_of,
 )
@@ -41,6 +39,7 @@ from storage.rooms import Rooms
 from storage.runs import Rules
 from storage.sample_body import body_of, encode_body
 from storage.store_settings import StoreSettings
+from storage.timers import Timers
 from storage.updates import Updates
 from storage.user_run import Applied
 from storage.user_state import UserState, decode_user
@@ -57,7 +56,8 @@ class SequenceStore:
     """Sequences, outbox and position in the log of one source partition; for one thread.
 
     What reads return is a pure function of the log up to `applied`, however it was cut into chunks and whatever
-    was delivered again: each chunk is one write batch that holds the last applied offset, too.
+    was delivered again: each chunk is one write batch that holds the last applied offset, too, parted where a user is
+    forgotten.
     """
 
     def __init__(self, settings: StoreSettings, db: Database, checkpoints: Checkpoints, log: LogState) -> None:
@@ -81,7 +81,11 @@ class SequenceStore:
             updates=Updates(db),
         )
         self._event_ids = EventIds(fragments.rows())
-        self._next_due = self._first_timer(0)
+        self._timers = Timers(db)
+        self._forgotten = int.from_bytes(db.get(FORGOTTEN) or bytes(8), "big")
+        """Position of the newest record that had a user forgotten; 0 without one."""
+        self._purged = 0
+        """Up to which position such users are known to be in none of the files."""
 
     @classmethod
     def open(
@@ -97,7 +101,7 @@ class SequenceStore:
             raise ValueError(f"topic_id must be 1 to 64 letters, digits, - or _, got {topic_id!r}")
         place = settings.folder / f"p{partition}"
         checkpoints = Checkpoints(settings.folder / "checkpoints", partition=partition, keep=settings.num_checkpoints)
-        if not _has_state(place):
+        if not has_database(place):
             restored = checkpoints.restore(place, topic_id=topic_id)
             if restored:
                 logger.info("partition %d of %s restored from %s", partition, topic, restored)
@@ -186,9 +190,12 @@ class SequenceStore:
         _check_offsets(start, last, np.sort(np.concatenate((offsets, records.offsets))))
         fresh = changes[int(np.searchsorted(offsets, self.applied, side="right")) :]
         fresh_records = records.behind(self.applied)
+        applied = Applied()
         try:
             with self._db.decoding():
-                applied = self._write(fresh, fresh_records, last) if last > self.applied else Applied()
+                for part in parts_of(fresh, fresh_records, last) if last > self.applied else ():
+                    first = part.changes[0] if part.changes else None
+                    applied.add(self._forget(first) if isinstance(first, Forgot) else self._write(*part))
         except BaseException:
             self._prepared.clear()  # it may be ahead of what is written
             raise
@@ -206,7 +213,13 @@ class SequenceStore:
         if last is not None and last < 0:
             raise ValueError(f"last must be >= 0, got {last}")
         with self._db.decoding():
-            return self._reader(user_id).read(until=until, last=last, since=since)
+            found = self._reader(user_id).read(until=until, last=last, since=since)
+        if until is not None and until < self._forgotten and not len(found):
+            raise StateError(
+                f"the sequence of {user_id!r} as of position {until} may have been forgotten since: "
+                f"read it as of {self._forgotten} or later"
+            )
+        return found
 
     def prepare_samples(self, last: int) -> None:
         """Have the bodies of samples that become due from now on made as their records are applied.
@@ -256,13 +269,24 @@ class SequenceStore:
         with self._db.decoding():
             return self._outbox.items(limit, after)
 
+    def is_due(self, key: OutboxKey) -> bool:
+        """Whether an item is still to leave."""
+        return key in self._outbox
+
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         """Delete items of the outbox that have arrived; those no longer there are passed over."""
         for key, user_id in self._outbox.acknowledge(keys):
             self._prepared.forget(user_id, key.position)
 
     def checkpoint(self) -> Path:
-        """Make a checkpoint of the state as it is; returns its folder."""
+        """Make a checkpoint of the state as it is; returns its folder.
+
+        What users who were forgotten left in the files is in no checkpoint made after.
+        """
+        forgotten = self._forgotten
+        if forgotten > self._purged:
+            self._db.compact()
+            self._purged = forgotten
         return self._checkpoints.create(self._db, topic_id=self._log.topic_id, applied=self.applied)
 
     def flush(self) -> None:
@@ -286,7 +310,7 @@ class SequenceStore:
         chunk = Chunk(self._rooms, self.epoch, arrivals, updates, refused)
         end_ms = arrivals.timeline.end_ms
         batch = new_batch()
-        chunk.work(batch, self._event_ids.suspects(arrivals), self._due_users(end_ms))
+        chunk.work(batch, self._event_ids.suspects(arrivals), self._timers.due_users(end_ms))
         log = LogState(
             topic_id=self._log.topic_id,
             epoch=self.epoch,
@@ -303,31 +327,25 @@ class SequenceStore:
             self._event_ids = EventIds(self._rooms.fragments.rows())
         for key, item in chunk.outgoing:
             self._outbox.added(key, item)
-        if self._next_due is not None and self._next_due <= end_ms:
-            self._next_due = self._first_timer(end_ms + 1)
-        elif chunk.first_due is not None:
-            self._next_due = min(chunk.first_due, self._next_due or chunk.first_due)
+        self._timers.moved(end_ms, chunk.first_due)
         return chunk.applied
 
-    def _due_users(self, end_ms: int) -> list[str]:
-        if self._next_due is None or self._next_due > end_ms:
-            return []
-        due = self._db.scan(timer_key(self._next_due, ""), timer_key(end_ms + 1, ""))
-        return [timer_from(key)[1] for key, _ in due]
-
-    def _first_timer(self, since_ms: int) -> int | None:
-        first = next(self._db.scan(timer_key(since_ms, ""), TIMERS_END), None)
-        return None if first is None else timer_from(first[0])[0]
-
-
-def _has_state(place: Path) -> bool:
-    if (place / "CURRENT").exists():
-        return True
-    if any(place.glob("*.sst")):
-        raise StateError(f"state in {place} is damaged: CURRENT is missing; delete this folder to restore it")
-    # A database whose first opening was cut short.
-    shutil.rmtree(place, ignore_errors=True)
-    return False
+    def _forget(self, change: Forgot) -> Applied:
+        forgetting = Forgetting(self._rooms, self.epoch, change)
+        batch = new_batch()
+        forgetting.write(batch)
+        log = msgspec.structs.replace(
+            self._log,
+            applied=change.offset,
+            num_users=self.num_users - forgetting.num_users,
+            num_timers=self.num_timers - forgetting.num_timers,
+        )
+        batch.put(LOG, _encoder.encode(log))
+        self._db.write(batch)
+        self._log = log
+        self._forgotten = forgetting.position
+        forgetting.written()
+        return Applied(forgotten=1, unsent=len(forgetting.unsent))
 
 
 def _check_offsets(start: int, last: int, offsets: Int64s) -> None:

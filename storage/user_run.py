@@ -51,6 +51,15 @@ class Applied(msgspec.Struct, kw_only=True):
     """Rows that left a sequence that was full."""
     samples: int = 0
     """Samples that became due."""
+    forgotten: int = 0
+    """Records that had a user forgotten."""
+    unsent: int = 0
+    """Samples of users who were forgotten before these were sent."""
+
+    def add(self, other: "Applied") -> None:
+        """Add what applying a later part of the chunk did."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,14 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # aiokafka ships no types
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
 
-from storage.changes import SampleRef
+from storage.changes import Refused
 from storage.entries import pack_position
 from storage.errors import SetupError
 from storage.keys import OutboxKey
 from storage.sequence_store import SequenceStore
+from streams.forgotten import decode_due
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
-from streams.samples import decode_sample
 from streams.topics import TopicSettings
 
 LETTER_ID = "headwater.id"
@@ -138,7 +138,7 @@ class OutboxPruner:
         after = None
         while marks and (items := self._store.outbox(MAX_ITEMS, after)):
             self._store.acknowledge(
-                key for key, item in items if _has_arrived(key, sample if isinstance(item, SampleRef) else letter)
+                key for key, item in items if _has_arrived(key, letter if isinstance(item, Refused) else sample)
             )
             after = items[-1][0]
             if after > max(marks):
@@ -169,7 +169,7 @@ def _has_arrived(key: OutboxKey, mark: OutboxKey | None) -> bool:
 
 def _sample_id(value: bytes | None) -> Arrived | None:
     try:
-        sample = decode_sample(value)
+        due = decode_due(value)
     except msgspec.DecodeError:
         return None
-    return Arrived(sample.topic_id, sample.trigger_offset, sample.n, sample.epoch)
+    return Arrived(due.topic_id, due.trigger_offset, due.n, due.epoch)

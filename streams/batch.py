@@ -82,6 +82,10 @@ class MicroBatch:
         is_same_log = row.sample.topic_id == sample.topic_id
         return is_same_log and row.new.keys() <= set(zip(sample.groups, sample.item_ids, strict=True))
 
+    def holds(self, user_id: str) -> bool:
+        """Whether a sample of a user is among these."""
+        return user_id in self._rows
+
     def add(self, sample: Sample) -> None:
         """Take a sample in; the caller has asked `fits`."""
         row = self._rows.setdefault(sample.user_id, _Row(sample))

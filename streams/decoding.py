@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from storage.changes import Acted, Change, Exposed, Ticked, Updated
+from storage.changes import Acted, Change, Exposed, Forgot, Ticked, Updated
 from storage.records import Records
 from streams.dead_letters import refuse
-from streams.events import Action, Impression, InvalidEventError, Tick, UserUpdate, decode_event
+from streams.events import Action, Forget, Impression, InvalidEventError, Tick, UserUpdate, decode_event
 from streams.parsing import EventParser
 
 
@@ -56,9 +56,11 @@ class ChangeDecoder:
         return _change(record.offset, kafka_ms, event)
 
 
-def _change(offset: int, kafka_ms: int, event: Impression | UserUpdate | Tick) -> Change:
+def _change(offset: int, kafka_ms: int, event: Impression | UserUpdate | Forget | Tick) -> Change:
     if isinstance(event, Impression):
         return Exposed(offset, event.user_id, event.ts_ms, kafka_ms, event.items, event.request_id, event.event_id)
     if isinstance(event, UserUpdate):
         return Updated(offset, event.user_id, event.ts_ms, event.features)
+    if isinstance(event, Forget):
+        return Forgot(offset, event.user_id)
     return Ticked(offset, event.ts_ms)

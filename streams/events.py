@@ -3,7 +3,8 @@
 One tagged union, one topic, keyed by user. A value that begins with the first byte of a MessagePack map is read as
 MessagePack, any other as JSON; names, types and limits are the same. Fields that this version does not know are
 ignored, so that producers may be newer than workers; a field may be added with a default, never removed or given
-another meaning; anything else raises `SCHEMA_VERSION`, and a record of a higher version than ours is refused.
+another meaning, and a kind may be added, whose records a worker that does not know it refuses; anything else raises
+`SCHEMA_VERSION`, and a record of a higher version than ours is refused.
 """
 
 import math
@@ -98,11 +99,17 @@ class UserUpdate(_Event, frozen=True, kw_only=True, tag="user_update"):
     features: Annotated[dict[Id, Feature], Meta(min_length=1, max_length=MAX_FEATURES)]
 
 
+class Forget(_Event, frozen=True, kw_only=True, tag="forget"):
+    """What was kept of a user until then is to be forgotten; `ts_ms`, when that was asked for, moves no time on."""
+
+    user_id: Id
+
+
 class Tick(_Event, frozen=True, kw_only=True, tag="tick"):
     """Time passed in a partition without other records; appended by the partition's owner, without a key."""
 
 
-Event: TypeAlias = Impression | Action | UserUpdate | Tick
+Event: TypeAlias = Impression | Action | UserUpdate | Forget | Tick
 
 _JSON = msgspec.json.Encoder()
 _MSGPACK = msgspec.msgpack.Encoder()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from storage.entries import pack_position
 from storage.manifest import SampleMark
-from streams.events import Action, Impression, InvalidEventError, Tick, decode_event
+from streams.events import Action, Forget, Impression, InvalidEventError, Tick, decode_event
 from streams.kafka_settings import KafkaSettings
 from streams.plain_fold import FoldRules, PlainDue, PlainPartition, PlainUser
 from streams.plain_log import first_offsets, read_range, read_topic
@@ -62,6 +62,8 @@ class ExpectedState:
         due = partition.apply(event, position, record.timestamp)
         if due:
             self.due[number] = record.offset, due[-1].n
+        if isinstance(event, Forget):
+            self.taken.pop(event.user_id, None)
         if self.begin(number) and isinstance(event, Impression | Action):
             num_rows = partition.users[event.user_id].num_records - known
             if num_rows:

@@ -50,6 +50,10 @@ class LearnedRanges:
         row[0] = trigger
         row[1] += sample.num_records
 
+    def forget(self, user_id: str) -> None:
+        """Drop what was noted of a user, whose next sample begins a new chain."""
+        self._users.pop(user_id, None)
+
     def of(self, user_id: str, topic_id: str) -> Mapping[str, int]:
         """Columns `position, records, gaps, overlaps, first` of one user.
 

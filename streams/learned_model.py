@@ -103,6 +103,11 @@ class LearnedModel:
             self.ranges.add(sample, pack_position(sample.epoch, sample.trigger_offset), sample.topic_id)
             self.event_time_ms = max(self.event_time_ms, max(sample.ts_ms, default=0))
 
+    def forget(self, user_id: str) -> None:
+        """Drop what is kept of a user; what the weights have learned stays in them."""
+        self.learner.forget(user_id)
+        self.ranges.forget(user_id)
+
     def figures(self) -> dict[str, float]:
         """Prequential figures over all that was learned, and of the last targets."""
         figures, heartbeat = self.learner.meter.figures(), self.learner.heartbeat.figures()

@@ -5,7 +5,7 @@ A version is a checkpoint. One turn of the loop:
 1. read samples and take them in the order of `SampleMerge`; drop what the high-water mark of their log has passed (a
    duplicate after a replay);
 2. gather a micro-batch until it holds `batch_events` new events, or the log has no more and its oldest sample waited
-   `linger_seconds`;
+   `linger_seconds`; a user who was forgotten in between is forgotten here, once the user's samples before are learned;
 3. step: score the new events with the current weights, then learn them; marks and offsets move with the step;
 4. between two steps, once `publish_seconds` have passed, cut weights, trainer state, offsets and marks at that instant,
    and publish them from a thread.
@@ -29,12 +29,12 @@ from typing import Any
 
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
+from streams.forgotten import Due, Forgotten
 from streams.learned_model import LearnedModel
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
 from streams.sample_merge import PlacedSample
 from streams.sample_reader import SampleReader
-from streams.samples import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,8 @@ class Learner:
         self._waits_since = 0.0
         self._positions = dict(model.offsets)
         self._learned_kafka_ms: Counter[int] = Counter()
+        self._has_forgotten = False
+        """Whether a user was forgotten whom the newest version may still know."""
         self._published_at, self._published_step = time.monotonic(), model.num_steps
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._publishing: Future[Manifest] | None = None
@@ -108,9 +110,12 @@ class Learner:
         if self._batch.num_events >= self.model.batch_events:
             self._learn()
 
-    def _gather(self, sample: Sample) -> None:
+    def _gather(self, sample: Due) -> None:
         if not self.model.marks.is_new(sample):
             self.metrics.duplicates.inc()
+            return
+        if isinstance(sample, Forgotten):
+            self._forget(sample)
             return
         if not self._batch.fits(sample):
             self._learn()
@@ -118,6 +123,14 @@ class Learner:
             self._waits_since = time.monotonic()
         self.model.marks.pass_over(sample)
         self._batch.add(sample)
+
+    def _forget(self, forgotten: Forgotten) -> None:
+        if self._batch.holds(forgotten.user_id):
+            self._learn()
+        self.model.marks.pass_over(forgotten)
+        self.model.forget(forgotten.user_id)
+        self.metrics.forgotten.inc()
+        self._has_forgotten = True
 
     def _learn(self) -> None:
         """Step 3, and 4 where it is time."""
@@ -146,7 +159,8 @@ class Learner:
             logger.error("%d steps in a row without a finite loss: publishing stops; not finite: %s", skipped, blamed)
 
     def _may_publish(self) -> bool:
-        return bool(self._learned_kafka_ms) and self.model.skipped_in_a_row < self.settings.max_skipped_steps
+        is_news = bool(self._learned_kafka_ms) or self._has_forgotten
+        return is_news and self.model.skipped_in_a_row < self.settings.max_skipped_steps
 
     def _publish_if_due(self) -> None:
         """Step 4; nothing may be gathered."""
@@ -168,6 +182,7 @@ class Learner:
         """The cut is taken here; the writing happens in the thread."""
         assert not self._batch.samples
         learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
+        self._has_forgotten = False
         write = self.model.cut(self._positions, learned)
         self._publishing = self._publisher.submit(write)
         self._published_at, self._published_step = time.monotonic(), self.model.num_steps

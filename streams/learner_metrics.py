@@ -20,6 +20,7 @@ class LearnerMetrics:
         self.missing = Counter(
             "headwater_samples_missing", "Samples that expired before they were learned", registry=registry
         )
+        self.forgotten = Counter("headwater_learner_users_forgotten", "Users who were forgotten", registry=registry)
         self.events = Counter("headwater_events_learned", "New events learned", registry=registry)
         self.steps = Counter("headwater_steps", "Optimizer steps", registry=registry)
         self.versions = Counter("headwater_versions_published", "Snapshots published", registry=registry)

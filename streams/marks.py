@@ -5,7 +5,8 @@ A *log* is what a topic holds under one id; made anew, it is another log. Why on
 - The records of one log stand in one order, and every store reads them in it, so all stores make its samples due in the
   order of (trigger offset, n), whatever their own epoch is.
 - One owner at a time writes a partition of `samples`, in that order, and its successor goes on at or before the last
-  sample that arrived. So when a sample arrives for the first time, all before it of the same log have arrived.
+  sample that arrived. So when a sample arrives for the first time, all before it of the same log have arrived, but for
+  those of users who were forgotten first, which must not come after.
 - A store goes from log to log and never back, and sends what it still has of a former log under the id of that one.
   Between logs no order is needed: a store that was made from nothing is in epoch 0 again, and one that held the
   partition before may still send the last samples of the log of then.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from storage.manifest import SampleMark
-from streams.samples import Sample
+from streams.forgotten import Due
 
 MAX_FORMER_LOGS = 16
 """Former logs of a partition whose marks are kept, the newest; a sample of an older one would be taken for new."""
@@ -41,7 +42,7 @@ class SampleMarks:
             self._epochs[int(number)] = mark.epoch
             self._logs[int(number)] = mark.former | {mark.topic_id: (mark.trigger_offset, mark.n)}
 
-    def is_new(self, sample: Sample) -> bool:
+    def is_new(self, sample: Due) -> bool:
         """Whether the sample lies above its log's mark."""
         logs = self._logs.get(sample.partition, {})
         if "" in logs:
@@ -49,7 +50,7 @@ class SampleMarks:
             return (sample.epoch, *_place(sample)) > (self._epochs[sample.partition], *logs[""])
         return _place(sample) > logs.get(sample.topic_id, _BEFORE_ALL)
 
-    def pass_over(self, sample: Sample) -> None:
+    def pass_over(self, sample: Due) -> None:
         """Raise the mark of the sample's log to it; that of a log not seen before begins there, with a warning."""
         assert self.is_new(sample)
         logs = self._logs.setdefault(sample.partition, {})
@@ -80,5 +81,5 @@ class SampleMarks:
         return SampleMark(topic_id=topic_id, epoch=epoch, trigger_offset=trigger_offset, n=n, former=former)
 
 
-def _place(sample: Sample) -> Place:
+def _place(sample: Due) -> Place:
     return sample.trigger_offset, sample.n

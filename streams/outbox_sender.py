@@ -1,7 +1,8 @@
 """Sends what a partition's outbox holds: samples to `samples`, dead letters to `events.dlq`, in the log's order.
 
 1. Take the oldest items of the outbox.
-2. Build their bodies from the sequences as of their positions.
+2. Build their bodies from the sequences as of their positions; pass over what is no longer due, as its user was
+   forgotten meanwhile.
 3. Send the samples as one batch and the dead letters as one batch, and wait until the brokers have them.
 4. Delete the items from the outbox.
 
@@ -22,7 +23,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # as above
     TopicAuthorizationFailedError,
 )
 
-from storage.changes import Refused, SampleRef
+from storage.changes import ForgetRef, Refused, SampleRef
 from storage.entries import unpack_position
 from storage.errors import SetupError
 from storage.keys import OutboxKey
@@ -31,7 +32,7 @@ from storage.sequence_store import SequenceStore
 from streams.dead_letters import source_headers
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
-from streams.sampling import build_samples
+from streams.sampling import build_forgotten, build_samples
 from streams.topics import TopicSettings
 from streams.worker_metrics import WorkerMetrics
 
@@ -110,6 +111,9 @@ class OutboxSender:
             return 0
         # Step 2.
         samples = await self._samples(items)
+        items = [(key, item) for key, item in items if self._store.is_due(key)]
+        if not items:
+            return 1  # what had them forgotten is in the outbox now
         topics = (self._topics.samples, self._topics.dead_letters)
         batches = {topic: self._producer.create_batch() for topic in topics}
         filled = self._fill(batches, items, samples)
@@ -129,9 +133,12 @@ class OutboxSender:
         for key, item in items:
             if isinstance(item, SampleRef):
                 by_user.setdefault(item.user_id, []).append((key, item))
-        samples: dict[OutboxKey, bytes] = {}
+        samples = {key: build_forgotten(self._store, key, item) for key, item in items if isinstance(item, ForgetRef)}
         started = time.monotonic()
-        for due in by_user.values():
+        for listed in by_user.values():
+            due = [(key, ref) for key, ref in listed if self._store.is_due(key)]
+            if not due:
+                continue
             built = build_samples(self._store, due, self._sample_events)
             samples.update((key, sample) for (key, _), sample in zip(due, built, strict=True))
             if time.monotonic() - started > BUILDING_SECONDS:
@@ -147,7 +154,7 @@ class OutboxSender:
     ) -> list[tuple[OutboxKey, Outgoing]]:
         filled = []
         for key, item in items:
-            if isinstance(item, SampleRef):
+            if isinstance(item, SampleRef | ForgetRef):
                 batch = batches[self._topics.samples]
                 taken = batch.append(
                     timestamp=None,
@@ -177,5 +184,5 @@ class OutboxSender:
         for _, item in sent:
             if isinstance(item, Refused):
                 self._metrics.dead_letters.labels(item.cause).inc()
-            else:
+            elif isinstance(item, SampleRef):
                 self._metrics.samples.inc()

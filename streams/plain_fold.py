@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from xxhash import xxh3_64_intdigest
 
 from storage.store_settings import StoreSettings
-from streams.events import Action, Event, Impression, Tick, UserUpdate
+from streams.events import Action, Event, Forget, Impression, Tick, UserUpdate
 
 _SCATTER = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -175,7 +175,7 @@ class PlainUpdate(NamedTuple):
 
 
 class PlainDue(NamedTuple):
-    """A sample that became due: the records of its user in (since, position]."""
+    """A sample that became due: the records of its user in (since, position]; none where the user was forgotten."""
 
     position: int
     n: int
@@ -294,6 +294,9 @@ class PlainPartition:
     def apply(self, event: Event, position: int, kafka_ms: int) -> list[PlainDue]:
         """Take in the next record; returns the samples that it made due."""
         due: list[PlainDue] = []
+        if isinstance(event, Forget):
+            self._forget(event.user_id)
+            return [PlainDue(position, 0, event.user_id, -1, 0)]
         if isinstance(event, UserUpdate):
             told = [PlainUpdate(event.ts_ms, position, name, value) for name, value in event.features.items()]
             self.users.setdefault(event.user_id, PlainUser()).updates.extend(told)
@@ -312,6 +315,13 @@ class PlainPartition:
                 due.append(PlainDue(position, len(due), user_id, *user.trigger(position)))
             self._arm(user_id, user)
         return due
+
+    def _forget(self, user_id: str) -> None:
+        former = self.users.get(user_id, PlainUser())
+        counts = {name: getattr(former, name) for name in ("duplicates", "too_late", "capped_out", "sampled_out")}
+        self.users[user_id] = PlainUser(**counts)
+        self._timers = [timer for timer in self._timers if timer[1] != user_id.encode()]
+        heapq.heapify(self._timers)
 
     def _arm(self, user_id: str, user: PlainUser) -> None:
         if user.has_timer or not user.pending_records:

@@ -1,5 +1,6 @@
 """The client that sends events; it imports nothing of Headwater but the event types."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Condition
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 from kafka import KafkaProducer  # type: ignore[import-untyped]  # kafka-python ships no types
 
-from streams.events import MAX_EVENT_BYTES, Encoding, Event, Tick, checked_value
+from streams.events import MAX_EVENT_BYTES, Encoding, Event, Forget, Tick, checked_value
 
 FLUSH_SECONDS = 60.0
 """How long `flush` and `close` wait for the broker unless they are told otherwise."""
@@ -115,6 +116,13 @@ class EventProducer:
         queued.add_callback(self._on_success, event, len(value), delivery)
         queued.add_errback(self._on_failure, event, len(value), delivery)
         return delivery
+
+    def forget_user(self, user_id: str, *, event_id: str | None = None) -> Future[Delivery]:
+        """Ask that all be forgotten that came of a user before; raises as `send` does.
+
+        What is sent of the user after this begins a new sequence; a second request has that forgotten, too.
+        """
+        return self.send(Forget(user_id=user_id, ts_ms=time.time_ns() // 1_000_000, event_id=event_id))
 
     def flush(self, timeout_seconds: float = FLUSH_SECONDS) -> None:
         """Wait until everything sent so far is delivered or has failed; raises `kafka.errors.KafkaError`."""

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.samples import Sample, decode_sample
+from streams.forgotten import Due, Forgotten, decode_due
 
 
 class PlacedSample(NamedTuple):
-    """A record of `samples`: where it was, and the sample, None where it held none."""
+    """A record of `samples`: where it was, and what it held, None where that is nothing of ours."""
 
     partition: int
     offset: int
     trigger_ms: int
     """Kafka time of the sample's trigger; of the record itself where it held no sample."""
-    sample: Sample | None
+    sample: Due | None
 
 
 class SampleMerge:
@@ -67,7 +67,8 @@ class SampleMerge:
 
 def _placed(record: Any) -> PlacedSample:
     try:
-        sample = decode_sample(record.value)
+        due = decode_due(record.value)
     except msgspec.DecodeError:
         return PlacedSample(record.partition, record.offset, record.timestamp, None)
-    return PlacedSample(record.partition, record.offset, max(sample.kafka_ms, default=record.timestamp), sample)
+    trigger_ms = record.timestamp if isinstance(due, Forgotten) else max(due.kafka_ms, default=record.timestamp)
+    return PlacedSample(record.partition, record.offset, trigger_ms, due)

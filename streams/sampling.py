@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from storage.changes import SampleRef
+from storage.changes import ForgetRef, SampleRef
 from storage.entries import unpack_position
 from storage.folded import Update
 from storage.keys import OutboxKey
 from storage.sample_body import decode_body
 from storage.sequence_store import SequenceStore
+from streams.forgotten import Forgotten, encode_forgotten
 from streams.samples import Segment, join_sample, segments_of
 
 
@@ -17,6 +18,21 @@ def build_samples(store: SequenceStore, due: Sequence[tuple[OutboxKey, SampleRef
     told = store.updates(user_id)
     bodies = store.read_bodies(user_id, [(key.position, ref.since) for key, ref in due], last=last)
     return [_sample(store, key, ref, body, told) for (key, ref), body in zip(due, bodies, strict=True)]
+
+
+def build_forgotten(store: SequenceStore, key: OutboxKey, ref: ForgetRef) -> bytes:
+    """The encoded word that a user was forgotten."""
+    epoch, trigger_offset = unpack_position(key.position)
+    return encode_forgotten(
+        Forgotten(
+            topic_id=store.topic_id_at(key.position),
+            epoch=epoch,
+            partition=store.partition,
+            trigger_offset=trigger_offset,
+            n=key.n,
+            user_id=ref.user_id,
+        )
+    )
 
 
 def _sample(store: SequenceStore, key: OutboxKey, ref: SampleRef, body: bytes, told: Sequence[Update]) -> bytes:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from streams.dead_letters import HEADERS
-from streams.events import SCHEMA_VERSION, Action, Event, Impression, Tick, UserUpdate
+from streams.events import SCHEMA_VERSION, Action, Event, Forget, Impression, Tick, UserUpdate
+from streams.forgotten import Forgotten
 from streams.items import Item
 from streams.samples import Sample
 from streams.topics import NUM_CATALOGUE_PARTITIONS, TopicSettings
@@ -19,11 +20,12 @@ KAFKA_BINDING_VERSION = "0.5.0"
 JSON = "application/json"
 MESSAGE_PACK = "application/vnd.msgpack"
 
-_EVENTS: tuple[type[msgspec.Struct], ...] = (Impression, Action, UserUpdate, Tick)
+_EVENTS: tuple[type[msgspec.Struct], ...] = (Impression, Action, UserUpdate, Forget, Tick)
 _KEYS: dict[Any, str | None] = {
     Impression: "user_id",
     Action: "user_id",
     UserUpdate: "user_id",
+    Forget: "user_id",
     Tick: None,
     Item: "item_id",
 }
@@ -43,7 +45,9 @@ def event_schema() -> dict[str, Any]:
 
 def asyncapi_document(topics: TopicSettings, version: str) -> dict[str, Any]:
     """AsyncAPI document of all topics under the names of the settings; `version` is that of Headwater."""
-    _, schemas = msgspec.json.schema_components((*_EVENTS, Item, Sample), ref_template="#/components/schemas/{name}")
+    _, schemas = msgspec.json.schema_components(
+        (*_EVENTS, Item, Sample, Forgotten), ref_template="#/components/schemas/{name}"
+    )
     channels = _channels(topics)
     return {
         "asyncapi": ASYNCAPI_VERSION,
@@ -65,7 +69,9 @@ def _channels(topics: TopicSettings) -> dict[str, Any]:
     channels = {
         "events": _channel(topics.events, everything, topics, "Events, keyed by user."),
         "items": _channel(topics.items, ["Item"], topics, "The catalogue, compacted, keyed by item."),
-        "samples": _channel(topics.samples, ["Sample"], topics, "Training samples, in their source's partition."),
+        "samples": _channel(
+            topics.samples, ["Sample", "Forgotten"], topics, "Training samples, in their source's partition."
+        ),
         "deadLetters": _channel(topics.dead_letters, ["DeadLetter"], topics, "Records that were no valid events."),
     }
     if topics.impressions:
@@ -108,7 +114,7 @@ def _operations(channels: dict[str, Any]) -> dict[str, Any]:
 
 def _messages() -> dict[str, Any]:
     messages = {kind.__name__: _message(kind, JSON, key) for kind, key in _KEYS.items()}
-    messages["Sample"] = _message(Sample, MESSAGE_PACK, "user_id")
+    messages |= {kind.__name__: _message(kind, MESSAGE_PACK, "user_id") for kind in (Sample, Forgotten)}
     messages["DeadLetter"] = {
         "name": "DeadLetter",
         "title": "Dead letter",

@@ -62,6 +62,10 @@ class WorkerMetrics:
         self.refused = self._counter("headwater_refused", "Records that were refused", "cause")
         self.dead_letters = self._counter("headwater_dead_letters", "Dead letters that were sent", "cause")
         self.samples = self._counter("headwater_samples", "Samples that were sent")
+        self.forgotten = self._counter("headwater_users_forgotten", "Records that had a user forgotten")
+        self.unsent = self._counter(
+            "headwater_samples_forgotten", "Due samples that were not sent, as their user was forgotten"
+        )
         self.holes = self._counter("headwater_holes", "Chunks that did not join the state and were read again")
         self.held_back = self._counter(
             "headwater_held_back_seconds", "Time for which no records were applied because an outbox was full"
@@ -86,6 +90,8 @@ class WorkerMetrics:
         self.records.labels("applied").inc(num_records - sum(others.values()))
         for result, number in others.items():
             self.records.labels(result).inc(number)
+        self.forgotten.inc(applied.forgotten)
+        self.unsent.inc(applied.unsent)
         for cause in causes:
             self.refused.labels(cause).inc()
         self.chunk_records.observe(num_records)
@@ -98,6 +104,8 @@ class WorkerMetrics:
             self.refused,
             self.dead_letters,
             self.samples,
+            self.forgotten,
+            self.unsent,
             self.holes,
             self.held_back,
         )

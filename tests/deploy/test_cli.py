@@ -44,6 +44,8 @@ COMMANDS = [
         ["dlq"],
         ["dlq", "ls"],
         ["dlq", "replay"],
+        ["forget"],
+        ["forget", "user"],
         ["import"],
         ["schema"],
         ["evaluate"],
@@ -113,7 +115,7 @@ def test_the_schema_is_json(run: Run) -> None:
     """Producers in other languages are generated from it."""
     ended = run("schema")
     assert ended.code == 0
-    assert {"Impression", "Action", "UserUpdate", "Tick"} <= json.loads(ended.out)["$defs"].keys()
+    assert {"Impression", "Action", "UserUpdate", "Forget", "Tick"} <= json.loads(ended.out)["$defs"].keys()
     ended = run("schema", "--format", "asyncapi", "--topics.prefix", "x-")
     assert json.loads(ended.out)["channels"]["events"]["address"] == "x-events"
 

@@ -97,3 +97,38 @@ def test_an_empty_buffer_survives_a_round_trip() -> None:
     buffer.load(ReplayBuffer(10, 5, seed=3).state())
     assert len(buffer) == 0
     assert buffer.draw(2) == []
+
+
+def test_a_user_who_was_forgotten_is_drawn_no_more_and_the_others_as_before() -> None:
+    """What a user did would be learned again and again after it was to be forgotten, or another's would be lost."""
+    for gone in range(4):
+        buffer = ReplayBuffer(4, 5, seed=0)
+        for user in range(4):
+            buffer.put(f"u{user}", sequence_of(user))
+        buffer.forget(f"u{gone}")
+        buffer.forget("nobody")
+        others = sorted({0, 1, 2, 3} - {gone})
+        assert sorted(int(sequence.rows[0]) for sequence in buffer.draw(99)) == others
+        state = buffer.state()
+        assert f"u{gone}".encode() not in state["replay.user_bytes"].tobytes()
+        assert gone not in state["replay.rows"]
+        restored = ReplayBuffer(4, 5, seed=0)
+        restored.load(state)
+        for each in (buffer, restored):
+            for user in others:
+                each.put(f"u{user}", sequence_of(10 + user))
+            each.put("u9", sequence_of(9))
+            assert sorted(int(sequence.rows[0]) for sequence in each.draw(99)) == sorted([9, *(10 + u for u in others)])
+            each.put("u8", sequence_of(8))
+            assert len(each) == len(each.draw(99)) == 4
+
+
+def test_the_last_user_can_be_forgotten() -> None:
+    """A learner with one user would end."""
+    buffer = ReplayBuffer(4, 5, seed=0)
+    buffer.put("u", sequence_of(1))
+    buffer.forget("u")
+    assert (len(buffer), buffer.draw(1)) == (0, [])
+    restored = ReplayBuffer(4, 5, seed=0)
+    restored.load(buffer.state())
+    assert restored.draw(1) == []

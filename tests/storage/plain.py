@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import xxhash
 
-from storage.changes import Acted, Change, Exposed, Refused, Ticked, Updated
+from storage.changes import Acted, Change, Exposed, Forgot, Refused, Ticked, Updated
 from storage.folded import FoldedSequence
 from storage.sequence_store import SequenceStore
 
@@ -115,6 +115,9 @@ class PlainStore:
         """Take in changes in the order of the log."""
         for change in changes:
             if isinstance(change, Refused):
+                continue
+            if isinstance(change, Forgot):
+                self.users.pop(change.user_id, None)
                 continue
             self._watermark = max(self._watermark, change.ts_ms)
             due: list[tuple[int, bytes]] = []

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.changes import Change, Ticked, Updated
+from storage.changes import Change, Forgot, Ticked, Updated
 from storage.header import FORMAT_VERSION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
@@ -70,3 +70,23 @@ def test_the_database_of_a_small_log_is_these_bytes(tmp_path: Path, monkeypatch:
     found = [(key, value.hex()) for key, value in store._db.scan(b"", b"\xff")]
     store.close()
     assert found == list(FORMAT.items())
+
+
+FORGOTTEN = {
+    b"g": "0000000000000007",
+    b"o\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00": "82a474797065a6666f72676574a7757365725f6964a3616461",
+}
+"""What is there besides once Ada was forgotten."""
+
+
+def test_a_forgotten_user_is_these_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above; all that tells of Ada is gone."""
+    monkeypatch.setattr("storage.fragments.MAX_FRAGMENTS", 1)
+    store = fill(tmp_path)
+    store.apply(7, 7, [Forgot(7, "ada")])
+    found = {key: value.hex() for key, value in store._db.scan(b"", b"\xff")}
+    store.close()
+    gone = {key for key in FORMAT if b"ada" in key} | {b"o" + (2).to_bytes(8, "big") + bytes(4), b"l"}
+    log = found.pop(b"l")
+    assert found == {key: value for key, value in FORMAT.items() if key not in gone} | FORGOTTEN
+    assert log == FORMAT[b"l"].replace("6c696564" + "06", "6c696564" + "07").replace("727302", "727301")

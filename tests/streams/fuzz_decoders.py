@@ -23,6 +23,7 @@ from streams.events import (
     Action,
     Cause,
     Event,
+    Forget,
     Impression,
     InvalidEventError,
     Kind,
@@ -32,9 +33,10 @@ from streams.events import (
     decode_value,
     encode_event,
 )
+from streams.forgotten import decode_due, encode_forgotten
 from streams.items import InvalidItemError, Item, decode_item, encode_item
-from streams.samples import decode_sample, encode_sample
-from tests.streams.made_samples import sample_factory
+from streams.samples import encode_sample
+from tests.streams.made_samples import forgotten_factory, sample_factory
 
 NOW_MS = 1_700_000_000_000
 ACTIONS = frozenset({"like", "click"})
@@ -46,6 +48,7 @@ EVENTS: tuple[Event, ...] = (
     Action(event_id="e2", user_id="u", ts_ms=NOW_MS, item_id="a", action="like", value=4.5, request_id="r"),
     Action(user_id="u", ts_ms=NOW_MS, item_id="a", action="click"),
     UserUpdate(event_id="e3", user_id="u", ts_ms=7, features={"age": 31, "paid": True, "score": 0.5}),
+    Forget(user_id="u", ts_ms=9),
     Tick(ts_ms=8),
 )
 TOKENS = (
@@ -76,7 +79,11 @@ def targets() -> list[Target]:
         Target("items", items, _take_item),
         Target(
             "samples",
-            [encode_sample(sample_factory()), encode_sample(sample_factory(user_id="ü", trigger_offset=2**40))],
+            [
+                encode_sample(sample_factory()),
+                encode_sample(sample_factory(user_id="ü", trigger_offset=2**40)),
+                encode_forgotten(forgotten_factory()),
+            ],
             _take_sample,
         ),
         Target("dead letters", [b"17", b"events", b"malformed_json", b"1-3-7"], _take_letter),
@@ -183,7 +190,7 @@ def _take_item(value: bytes, rng: random.Random) -> str:
 
 def _take_sample(value: bytes, _: random.Random) -> str:
     try:
-        decode_sample(value)
+        decode_due(value)
     except msgspec.DecodeError:
         return "refused"
     return "taken"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from storage.changes import Feature, SampleRef
+from storage.changes import Feature, ForgetRef, SampleRef
 from storage.entries import unpack_position
 from storage.folded import FoldedSequence, Update
 from storage.keys import OutboxKey
@@ -16,10 +16,11 @@ from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.decoding import ChangeDecoder
-from streams.events import Action, Event, Impression, Tick, UserUpdate, encode_event
+from streams.events import Action, Event, Forget, Impression, Tick, UserUpdate, encode_event
+from streams.forgotten import Due, Forgotten, decode_due
 from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
 from streams.samples import Sample, decode_sample, segments_of
-from streams.sampling import build_samples
+from streams.sampling import build_forgotten, build_samples
 from tests.streams.made_samples import LOG_ID
 
 ACTIONS = ("like", "dislike", "rate")
@@ -54,8 +55,11 @@ ACTS = st.builds(
 UPDATES = st.builds(UserUpdate, event_id=IDS, user_id=st.sampled_from(USERS), ts_ms=TIMES, features=FEATURES)
 TICKS = st.builds(Tick, event_id=IDS, ts_ms=st.integers(0, 40))
 EVENTS: st.SearchStrategy[Event] = IMPRESSIONS | ACTS | ACTS | ACTS | UPDATES | TICKS
+FORGETS = st.builds(Forget, user_id=st.sampled_from(USERS), ts_ms=st.integers(0, 10**9))
+FORGETFUL: st.SearchStrategy[Event] = st.integers(0, 14).flatmap(lambda one: FORGETS if one == 0 else EVENTS)
 SIZES = st.sampled_from([0, 5, 40, 80])
 LOGS = SIZES.flatmap(lambda size: st.lists(EVENTS, min_size=size, max_size=size + 5))
+FORGETFUL_LOGS = SIZES.flatmap(lambda size: st.lists(FORGETFUL, min_size=size, max_size=size + 5))
 
 
 @st.composite
@@ -89,8 +93,11 @@ def record_of(offset: int, event: Event) -> LogRecord:
     return LogRecord(offset, key, encode_event(event), KAFKA_MS + offset)
 
 
-def long_log(seed: int, num_events: int) -> list[Event]:
-    """Two users and many items over some hours, records late by up to a minute, some of them sent twice."""
+def long_log(seed: int, num_events: int, *, forgets: float = 0) -> list[Event]:
+    """Two users and many items over some hours, records late by up to a minute, some of them sent twice.
+
+    A share of `forgets` of the records has a user forgotten.
+    """
     rng, events, now_ms = Random(seed), list[Event](), 100_000
     shown: dict[str, Impression] = {}
     for number in range(num_events):
@@ -98,7 +105,9 @@ def long_log(seed: int, num_events: int) -> list[Event]:
         about: dict[str, Any] = {"event_id": rng.choice([None, f"e{number}"]), "user_id": rng.choice(["ada", "böb"])}
         about["ts_ms"] = now_ms - rng.choice([0, 0, 0, 700, 60_000])
         kind, last = rng.random(), shown.get(about["user_id"])
-        if kind < 0.05 and events:
+        if forgets and rng.random() < forgets:
+            events.append(Forget(user_id=about["user_id"], ts_ms=now_ms))
+        elif kind < 0.05 and events:
             events.append(rng.choice(events[-50:]))
         elif kind < 0.08:
             events.append(Tick(ts_ms=now_ms))
@@ -121,7 +130,7 @@ def long_log(seed: int, num_events: int) -> list[Event]:
 class Outcome:
     """All samples of a log, as they were sent, and counters."""
 
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Due] = field(default_factory=list)
     duplicates: int = 0
     too_late: int = 0
 
@@ -144,10 +153,29 @@ def plain_outcome(settings: StoreSettings, events: Sequence[Event], last: int) -
     partition, outcome = PlainPartition(FoldRules.of(settings)), Outcome()
     for position, event in enumerate(events):
         for due in partition.apply(event, position, KAFKA_MS + position):
-            outcome.samples.append(plain_sample(partition, due, last))
+            is_forgotten = isinstance(event, Forget)
+            outcome.samples.append(plain_word(due) if is_forgotten else plain_sample(partition, due, last))
     outcome.duplicates = sum(user.duplicates for user in partition.users.values())
     outcome.too_late = sum(user.too_late for user in partition.users.values())
     return partition, outcome
+
+
+def plain_word(due: PlainDue) -> Forgotten:
+    """What tells that a user has just been forgotten."""
+    return Forgotten(topic_id=LOG_ID, epoch=0, partition=0, trigger_offset=due.position, n=due.n, user_id=due.user_id)
+
+
+def arrived(outcome: Outcome, events: Sequence[Event], cuts: Iterable[Cut]) -> list[Due]:
+    """The samples but for those that were not sent by when their user was forgotten."""
+    sent = {min(cut.end, len(events)) for cut in cuts if cut.send}
+    forgotten = [(place, event.user_id) for place, event in enumerate(events) if isinstance(event, Forget)]
+
+    def arrives(sample: Due) -> bool:
+        due = sample.trigger_offset
+        ends = [place for place, user_id in forgotten if user_id == sample.user_id and place > due]
+        return isinstance(sample, Forgotten) or not ends or any(due < end <= ends[0] for end in sent)
+
+    return [sample for sample in outcome.samples if arrives(sample)]
 
 
 def plain_sample(partition: PlainPartition, due: PlainDue, last: int) -> Sample:
@@ -221,13 +249,16 @@ def open_store(settings: StoreSettings, last: int) -> SequenceStore:
     return store
 
 
-def send(store: SequenceStore, last: int) -> list[Sample]:
+def send(store: SequenceStore, last: int) -> list[Due]:
     """Empty the outbox as the sender does: all samples of a user are built together."""
     of_user: dict[str, list[tuple[OutboxKey, SampleRef]]] = {}
+    samples: dict[OutboxKey, Due] = {}
     for key, item in store.outbox(10_000):
-        assert isinstance(item, SampleRef)
-        of_user.setdefault(item.user_id, []).append((key, item))
-    samples: dict[OutboxKey, Sample] = {}
+        if isinstance(item, ForgetRef):
+            samples[key] = decode_due(build_forgotten(store, key, item))
+        else:
+            assert isinstance(item, SampleRef)
+            of_user.setdefault(item.user_id, []).append((key, item))
     for due in of_user.values():
         keys = [key for key, _ in due]
         samples.update(zip(keys, map(decode_sample, build_samples(store, due, last)), strict=True))

@@ -9,6 +9,7 @@ from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  
 
 from storage.entries import pack_position
 from storage.sample_body import NEW_ACTION, NEW_EXPOSURE
+from streams.forgotten import Due, Forgotten, encode_forgotten
 from streams.samples import Sample, encode_sample
 
 TOPIC = "samples"
@@ -42,6 +43,12 @@ def sample_factory(**changes: Any) -> Sample:
         "kafka_ms": [1_000, 1_001],
     }
     return Sample(**(fields | changes))
+
+
+def forgotten_factory(**changes: Any) -> Forgotten:
+    """Word that user `ada` was forgotten at offset 2."""
+    fields: dict[str, Any] = {"topic_id": LOG_ID, "epoch": 0, "partition": 0, "trigger_offset": 2, "n": 0}
+    return Forgotten(**(fields | {"user_id": "ada"} | changes))
 
 
 def make_samples(
@@ -96,10 +103,11 @@ class SampleLog:
         self.earliest = dict.fromkeys(self.partitions, 0)
         """Where each partition begins: what lies before has expired."""
 
-    def send(self, samples: Iterable[Sample]) -> "SampleLog":
-        """Append samples, each to the partition of its source's number."""
+    def send(self, samples: Iterable[Due]) -> "SampleLog":
+        """Append samples, or words that a user was forgotten, each to the partition of its source's number."""
         for sample in samples:
-            self.partitions[sample.partition].append(encode_sample(sample))
+            value = encode_forgotten(sample) if isinstance(sample, Forgotten) else encode_sample(sample)
+            self.partitions[sample.partition].append(value)
         return self
 
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from storage.changes import Acted, Change, Refused
+from storage.changes import Acted, Change, Forgot, Refused
 from storage.entries import pack_position
 from storage.errors import SetupError
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.arrivals import Arrivals, OutboxPruner
 from streams.dead_letters import source_headers
+from streams.forgotten import encode_forgotten
 from streams.samples import encode_sample
 from streams.topics import TopicSettings
-from tests.streams.made_samples import sample_factory
+from tests.streams.made_samples import forgotten_factory, sample_factory
 
 
 @pytest.fixture
@@ -139,3 +140,16 @@ def test_an_owner_in_a_later_epoch_of_the_log_is_refused(store: SequenceStore, a
     sample(arrivals, 0, epoch=1)
     with pytest.raises(SetupError, match="partition 3 is in epoch 1 at its owner and in 0 here"):
         asyncio.run(OutboxPruner(store, arrivals).run())
+
+
+def test_word_of_a_forgotten_user_counts_among_the_samples(store: SequenceStore, arrivals: Arrivals) -> None:
+    """Where it is the last that arrived, a standby would send all before it again, and the word at each takeover."""
+    store.apply(10, 10, [Forgot(10, "u")])
+    assert left(store) == [1, 3, 5, 7, 9, 10]
+    word = forgotten_factory(topic_id="t", partition=3, trigger_offset=10)
+    letter(arrivals, 9)
+    asyncio.run(OutboxPruner(store, arrivals).prune())
+    assert left(store) == [10]
+    record("samples", arrivals, value=encode_forgotten(word))
+    asyncio.run(OutboxPruner(store, arrivals).prune())
+    assert left(store) == []

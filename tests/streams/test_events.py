@@ -14,6 +14,7 @@ from streams.events import (
     MAX_ITEMS,
     Action,
     Event,
+    Forget,
     Impression,
     InvalidEventError,
     Tick,
@@ -60,6 +61,11 @@ EVENTS: list[tuple[Event, bytes, bytes]] = [
         Action(user_id="u", ts_ms=6, item_id="a", action="like"),
         b'{"type":"action","ts_ms":6,"user_id":"u","item_id":"a","action":"like"}',
         b"\x85\xa4type\xa6action\xa5ts_ms\x06\xa7user_id\xa1u\xa7item_id\xa1a\xa6action\xa4like",
+    ),
+    (
+        Forget(event_id="e5", user_id="u", ts_ms=9),
+        b'{"type":"forget","event_id":"e5","ts_ms":9,"user_id":"u"}',
+        b"\x84\xa4type\xa6forget\xa8event_id\xa2e5\xa5ts_ms\x09\xa7user_id\xa1u",
     ),
 ]
 
@@ -220,9 +226,10 @@ _BASE = {"event_id": st.none() | _IDS, "user_id": _IDS, "ts_ms": st.integers(-5,
     )
     | st.builds(Impression, **_BASE, items=st.lists(_IDS, max_size=5), request_id=st.none() | _IDS, context=_FEATURES)
     | st.builds(UserUpdate, **_BASE, features=_FEATURES)
+    | st.builds(Forget, **_BASE)
 )
 @example(event=Action(user_id="u", ts_ms=0, item_id="i", action="like", value=2**53 + 1))
-def test_what_a_producer_accepts_a_worker_accepts(event: Action | Impression | UserUpdate) -> None:
+def test_what_a_producer_accepts_a_worker_accepts(event: Action | Impression | UserUpdate | Forget) -> None:
     """A producer is told of its fault by nobody, and the event ends as a dead letter."""
     try:
         check_event(event)

@@ -16,8 +16,10 @@ from streams.samples import Sample
 from tests.streams.made_logs import (
     ACTIONS,
     CUTS,
+    FORGETFUL_LOGS,
     LOGS,
     Cut,
+    arrived,
     long_log,
     plain_outcome,
     plain_rows,
@@ -55,8 +57,22 @@ def test_the_store_and_the_plain_fold_agree_however_the_log_is_cut(
     assert_same(in_folder(chosen), events, cuts)
 
 
-@pytest.mark.parametrize(("seed", "cap", "rate"), [(1, 2_048, 1.0), (2, 60, 1.0), (3, 200, 0.3)])
-def test_they_agree_on_logs_that_fill_blocks_and_caps(in_folder: InFolder, seed: int, cap: int, rate: float) -> None:
+@examples
+@given(chosen=settings_of(), events=FORGETFUL_LOGS, cuts=CUTS)
+def test_they_agree_on_logs_that_have_users_forgotten(
+    in_folder: InFolder, chosen: StoreSettings, events: list[Event], cuts: list[Cut]
+) -> None:
+    """Something of a user would be left, or something of another would go."""
+    assert_same(in_folder(chosen), events, cuts)
+
+
+@pytest.mark.parametrize(
+    ("seed", "cap", "rate", "forgets"),
+    [(1, 2_048, 1.0, 0), (2, 60, 1.0, 0), (3, 200, 0.3, 0), (4, 60, 1.0, 0.004), (5, 2_048, 1.0, 0.001)],
+)
+def test_they_agree_on_logs_that_fill_blocks_and_caps(
+    in_folder: InFolder, seed: int, cap: int, rate: float, forgets: float
+) -> None:
     """What is merged, trimmed and read in part is more than a short log leads to."""
     chosen = StoreSettings(
         actions=ACTIONS,
@@ -71,7 +87,7 @@ def test_they_agree_on_logs_that_fill_blocks_and_caps(in_folder: InFolder, seed:
     rng = Random(seed)
     ends = sorted(rng.sample(range(1, 1_500), 150))
     cuts = [Cut(end, restart=rng.random() < 0.03, send=rng.random() < 0.2) for end in ends]
-    assert_same(in_folder(chosen), long_log(seed, 1_500), cuts)
+    assert_same(in_folder(chosen), long_log(seed, 1_500, forgets=forgets), cuts)
 
 
 def assert_same(chosen: StoreSettings, events: list[Event], cuts: list[Cut]) -> None:
@@ -79,7 +95,7 @@ def assert_same(chosen: StoreSettings, events: list[Event], cuts: list[Cut]) -> 
     partition, expected = plain_outcome(chosen, events, LAST)
     store, found = stored_outcome(chosen, events, cuts, LAST)
     try:
-        assert found.samples == expected.samples
+        assert found.samples == arrived(expected, events, cuts)
         assert (found.duplicates, found.too_late) == (expected.duplicates, expected.too_late)
         assert (store.watermark_ms, store.num_timers) == (partition.watermark_ms, partition.num_timers)
         for user_id, user in partition.users.items():
@@ -92,6 +108,7 @@ def assert_same(chosen: StoreSettings, events: list[Event], cuts: list[Cut]) -> 
             told = sorted((each.ts_ms, each.position, each.name, each.value) for each in user.updates)
             assert [(each.ts_ms, each.position, each.name, each.value) for each in store.updates(user_id)] == told
             assert store.features(user_id) == {name: value for _, _, name, value in told}
+        assert set(store.users()) == {user_id for user_id, user in partition.users.items() if user.num_records}
     finally:
         store.close()
 
@@ -143,7 +160,7 @@ def test_each_record_and_each_exposure_is_learned_once(
         {(each.trigger_offset, each.n) for each in found.samples}
     )
     for user_id, user in partition.users.items():
-        samples = [sample for sample in found.samples if sample.user_id == user_id]
+        samples = [each for each in found.samples if isinstance(each, Sample) and each.user_id == user_id]
         assert [sample.since for sample in samples] == [-1, *(sample.trigger_offset for sample in samples)][:-1]
         assert sum(sample.num_records for sample in samples) + user.pending_records == len(user.rows)
         assert all(sample.num_records == len(sample.kafka_ms) for sample in samples)

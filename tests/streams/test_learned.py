@@ -159,3 +159,17 @@ def test_state_is_a_copy() -> None:
     state = ranges.state()
     learn(ranges, 4, 9)
     assert LearnedRanges.restore(state).of("ada", LOG_ID)["position"] == 4
+
+
+def test_who_was_forgotten_begins_a_new_chain() -> None:
+    """The first sample after would overlap with all that was learned before."""
+    ranges = LearnedRanges()
+    learn(ranges, -1, 4)
+    learn(ranges, -1, 5, user_id="bob")
+    ranges.forget("ada")
+    ranges.forget("nobody")
+    assert ranges.of("ada", LOG_ID)["records"] == 0
+    assert b"ada" not in ranges.state()["learned.user_bytes"].tobytes()
+    learn(ranges, -1, 9, num_records=3)
+    assert ranges.of("ada", LOG_ID) == {"position": 9, "records": 3, "gaps": 0, "overlaps": 0, "first": -1}
+    assert ranges.of("bob", LOG_ID)["records"] == 2

@@ -32,6 +32,9 @@ class Outbox:
         self.limits.append(limit)
         return list(self.items.items())[:limit]
 
+    def is_due(self, key: OutboxKey) -> bool:
+        return key in self.items
+
     def acknowledge(self, keys: Iterable[OutboxKey]) -> None:
         for key in list(keys):
             del self.items[key]

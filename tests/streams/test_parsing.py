@@ -22,6 +22,7 @@ from streams.events import (
     MAX_TIME_MS,
     Action,
     Event,
+    Forget,
     Impression,
     Tick,
     UserUpdate,
@@ -104,6 +105,7 @@ def test_the_others_are_left_in_their_order() -> None:
     """What compiled code does not know must come through the other way, wherever it stands among the plain ones."""
     others = [
         (b"u", encode_event(UserUpdate(user_id="u", ts_ms=7, features={"age": 31}))),
+        (b"u", encode_event(Forget(user_id="u", ts_ms=7))),
         (None, encode_event(Tick(ts_ms=8))),
         (None, None),
         (b"u", b""),

@@ -10,7 +10,7 @@ from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]  # ka
 from kafka.future import Future as KafkaFuture  # type: ignore[import-untyped]  # as above
 
 from deploy.broker import EmbeddedBroker, free_port
-from streams.events import Action, Event, Tick, UserUpdate, encode_event
+from streams.events import Action, Event, Forget, Tick, UserUpdate, decode_event, encode_event
 from streams.plain_log import read_topic
 from streams.producer import Delivery, DeliveryCounts, EventProducer, ProducerFullError
 from tests.brokers import Broker, fresh_topics
@@ -38,6 +38,22 @@ def test_events_arrive_keyed_by_user_and_are_reported(broker: Broker) -> None:
         event.event_id: encode_event(event) for event in sent
     }
     assert len(told) == 61
+
+
+def test_a_request_to_forget_a_user_is_keyed_by_the_user(tansu: Broker) -> None:
+    """In another partition it would be refused, or come before what it is to have forgotten."""
+    kafka, topics = fresh_topics(tansu)
+    with EventProducer(kafka.bootstrap_servers, topic=topics.events) as producer:
+        before = producer.send(Action(user_id="ada", ts_ms=1, item_id="i", action="like"))
+        asked = producer.forget_user("ada", event_id="f1")
+        with pytest.raises(ValueError, match="user_id must be 1 to 256 bytes"):
+            producer.forget_user("")
+    assert asked.result(0) == Delivery(partition=before.result(0).partition, offset=before.result(0).offset + 1)
+    (record,) = [record for record in read_topic(kafka, topics.events) if record.offset == asked.result(0).offset]
+    event = decode_event(record.key, record.value, record.timestamp, frozenset())
+    assert isinstance(event, Forget)
+    assert (event.user_id, event.event_id) == ("ada", "f1")
+    assert abs(event.ts_ms - record.timestamp) < 60_000
 
 
 @pytest.mark.parametrize(

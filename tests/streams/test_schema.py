@@ -11,7 +11,7 @@ TOPICS = TopicSettings(prefix="x-", impressions="shown", actions="acted")
 def test_the_schema_describes_every_type() -> None:
     schema = event_schema()
     assert schema["version"] == 1
-    assert set(schema["$defs"]) == {"Impression", "Action", "UserUpdate", "Tick"}
+    assert set(schema["$defs"]) == {"Impression", "Action", "UserUpdate", "Forget", "Tick"}
     assert schema["$defs"]["Action"]["required"] == ["type", "ts_ms", "user_id", "item_id", "action"]
     assert not any(reference_of(each, schema) is None for each in references(schema))
 
@@ -50,6 +50,13 @@ def test_the_topics_are_those_of_the_settings() -> None:
     assert {channel["address"] for channel in alone.values()} == set(TopicSettings().names)
     assert alone["events"]["bindings"]["kafka"]["partitions"] == 7
     assert alone["items"]["bindings"]["kafka"]["partitions"] == 1
+
+
+def test_what_stands_among_the_samples_is_described() -> None:
+    """Who reads the topic stops at the first record of another kind."""
+    document = asyncapi_document(TOPICS, "1")
+    assert set(document["channels"]["samples"]["messages"]) == {"Sample", "Forgotten"}
+    assert {"Sample", "Forgotten"} <= document["components"]["schemas"].keys()
 
 
 def test_dead_letters_are_described_by_their_headers() -> None:

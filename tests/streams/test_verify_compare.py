@@ -9,7 +9,7 @@ from storage.entries import pack_position
 from streams import expected as expected_module
 from streams import verify
 from streams.dead_letters import DeadLetterRecord
-from streams.events import Action, Impression
+from streams.events import Action, Forget, Impression
 from streams.expected import ExpectedState, expected_state
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicDescription
@@ -40,6 +40,17 @@ def test_what_the_log_says_is_counted() -> None:
     assert expected.last_offsets == {0: 7, 1: 3}
     assert expected.due == {0: (5, 0), 1: (1, 0)}
     assert (expected.num_users, expected.end(0), expected.begin(1)) == (2, 7, 0)
+
+
+def test_a_worker_that_did_not_forget_a_user_is_found() -> None:
+    """A user of whom the log says nothing any more would be passed over."""
+    log = the_log()
+    workers = Workers(log.expected())
+    log.add(Forget(user_id="ada", ts_ms=100))
+    expected = log.expected()
+    assert found(expected, workers) == {"duplicated": 7}
+    assert found(expected, Workers(expected)) == {}
+    assert expected.num_users == 2
 
 
 def test_sequences_are_asked_for_as_of_the_log_s_end() -> None:

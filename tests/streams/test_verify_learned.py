@@ -7,7 +7,7 @@ import pytest
 from storage.entries import pack_position
 from storage.manifest import SampleMark
 from streams import expected as expected_module
-from streams.events import Action, Impression, Tick
+from streams.events import Action, Forget, Impression, Tick
 from streams.expected import ExpectedState
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
@@ -191,3 +191,54 @@ def test_of_one_record_s_samples_those_behind_the_mark_are_not_due_yet(monkeypat
     report = VerifyReport()
     compare_learned(expected, ranges, report)
     assert report.is_exact
+
+
+def forgetful_log() -> Log:
+    """Ada does something in four records, is forgotten, and comes again."""
+    log = Log()
+    for place in range(2):
+        log.add(Impression(user_id="ada", ts_ms=10 * place, items=[f"i{place}"]))
+        log.add(Action(user_id="ada", ts_ms=10 * place, item_id=f"i{place}", action="like"))
+    log.add(Forget(user_id="ada", ts_ms=50))
+    log.add(Impression(user_id="ada", ts_ms=60, items=["a"]))
+    log.add(Action(user_id="ada", ts_ms=60, item_id="a", action="like"))
+    return log
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_chain_that_begins_anew_where_a_user_was_forgotten_is_whole(epoch: int) -> None:
+    """A sample that was not sent by then, and never will be, would be reported as lost for ever."""
+    expected = forgetful_log().expected(epoch)
+    begin = pack_position(epoch, 0)
+    assert expected.due == {0: (6, 0)}
+    for sent in ((), ((-1, 1, 2),), ((-1, 1, 2), (1, 3, 2))):
+        ranges, report = LearnedRanges(), VerifyReport()
+        for since, trigger, num_records in sent:
+            learn(ranges, "ada", since if since < 0 else begin + since, begin + trigger, num_records)
+        ranges.forget("ada")
+        learn(ranges, "ada", -1, begin + 6, 2)
+        compare_learned(expected, ranges, report)
+        assert report.is_exact
+
+
+def test_a_learner_that_did_not_forget_is_found() -> None:
+    """The word would be lost, and nobody would know."""
+    log = forgetful_log()
+    ranges, report = LearnedRanges(), VerifyReport()
+    learn(ranges, "ada", -1, 1, 2)
+    learn(ranges, "ada", 1, 3, 2)
+    learn(ranges, "ada", -1, 6, 2)
+    compare_learned(log.expected(), ranges, report)
+    assert report.samples_learned_twice > 0
+    log.records = log.records[:5]
+    ranges, report = LearnedRanges(), VerifyReport()
+    learn(ranges, "ada", -1, 1, 2)
+    compare_learned(log.expected(), ranges, report)
+    assert report.samples_learned_twice == 2
+
+
+def test_verify_waits_until_the_word_is_learned() -> None:
+    """Ranges of a version before it would be held against a log that has it."""
+    log = forgetful_log()
+    log.records = log.records[:5]
+    assert log.expected().due == {0: (4, 0)}

@@ -105,3 +105,13 @@ def test_only_what_waits_and_does_not_move_is_stalled() -> None:
 def test_worker_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         WorkerSettings(**settings)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_who_was_forgotten_and_what_was_not_sent_for_that_is_counted() -> None:
+    """Samples that are missing from the topic would be taken for lost."""
+    metrics = WorkerMetrics()
+    metrics.count(3, Applied(acted=2, forgotten=1, unsent=4), [], 0.25)
+    counts = metrics.counts()
+    assert counts["headwater_users_forgotten_total"] == 1
+    assert counts["headwater_samples_forgotten_total"] == 4
+    assert counts["headwater_records_total.applied"] == 3
