@@ -108,7 +108,7 @@ class LearnSettings:
     """AdamW learning rate of everything but item rows."""
     average_steps: int = 20
     """Steps that the dense weights are averaged over for serving; 1: as they are."""
-    row_rate: float = 0.05
+    row_rate: float = 0.02
     """Row-wise AdaGrad learning rate of item rows."""
     ranking_weight: float = 2.0
     """Weight of the ranking loss beside the retrieval loss."""
@@ -137,7 +137,7 @@ class LearnSettings:
     item_ttl_days: float = 0.0
     """Days of event time after which an id that did not come again loses its row; 0: never. Where 90 % of the rows are
     taken, those seen least lately lose theirs, down to 80 %."""
-    fade_events: int = 1_000_000
+    fade_events: int = 2_000
     """Events after which what item rows remember of their gradients counts .9 as much."""
     max_gradient_norm: float = 1.0
     """Dense gradients are scaled down to this norm."""
