@@ -3,14 +3,19 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 from rocksdict import WriteBatch
 
 from storage.changes import Change, ForgetRef, Forgot
+from storage.database import Database
 from storage.entries import pack_position
 from storage.keys import FORGOTTEN, OutboxKey, outbox_key, row_ranges, timer_key, updates_key, user_key
 from storage.records import Records
 from storage.rooms import Rooms
 from storage.user_state import decode_user
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(int)
 
 
 class Part(NamedTuple):
@@ -37,6 +42,12 @@ def parts_of(changes: Sequence[Change], records: Records, last: int) -> Iterator
         yield Part(changes, records, last)
     elif last > changes[done - 1].offset:
         yield Part(changes[done:], records, last)
+
+
+def last_forgotten(db: Database) -> int:
+    """Position of the newest record that had a user of this database forgotten; 0 without one."""
+    stored = db.get(FORGOTTEN)
+    return 0 if stored is None else _decoder.decode(stored)
 
 
 class Forgetting:
@@ -77,7 +88,7 @@ class Forgetting:
             batch.delete(timer_key(self._timer_due, self._user_id))
         batch.delete(updates_key(self._user_id))
         batch.delete(key)
-        batch.put(FORGOTTEN, self.position.to_bytes(8, "big"))
+        batch.put(FORGOTTEN, _encoder.encode(self.position))
         self._rooms.outbox.put(batch, *self._word())
 
     def written(self) -> None:

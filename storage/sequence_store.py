@@ -18,11 +18,10 @@ from storage.entries import unpack_position
 from storage.errors import LogHoleError, StateError
 from storage.event_ids import EventIds
 from storage.folded import FoldedSequence, Update
-from storage.forgetting import Forgetting, parts_of
+from storage.forgetting import Forgetting, last_forgotten, parts_of
 from storage.fragments import Fragments
 from storage.header import LogState, check_header, log_state, make_header
 from storage.keys import (
-    FORGOTTEN,
     HEADER,
     LOG,
     USER,
@@ -82,8 +81,7 @@ class SequenceStore:
         )
         self._event_ids = EventIds(fragments.rows())
         self._timers = Timers(db)
-        self._forgotten = int.from_bytes(db.get(FORGOTTEN) or bytes(8), "big")
-        """Position of the newest record that had a user forgotten; 0 without one."""
+        self._forgotten = last_forgotten(db)
         self._purged = 0
         """Up to which position such users are known to be in none of the files."""
 

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from unittest import mock
 
+from storage.changes import Forgot
 from storage.keys import HEADER, LOG
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
@@ -25,6 +26,7 @@ def made_store(folder: Path) -> SequenceStore:
     changes = make_changes(NUM)
     for start in range(0, NUM, 10):
         store.apply(start, start + 9, [change for change in changes if start <= change.offset < start + 10])
+    store.apply(NUM, NUM, [Forgot(NUM, "someone")])
     return store
 
 

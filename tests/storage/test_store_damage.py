@@ -6,10 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from storage.changes import Change, Ticked, Updated
+from storage.changes import Change, Forgot, Ticked, Updated
 from storage.database import Database, new_batch
 from storage.errors import StateError
-from storage.keys import HEADER, LOG, OutboxKey, fragment_key, fragment_prefix, outbox_key, updates_key, user_key
+from storage.keys import (
+    FORGOTTEN,
+    HEADER,
+    LOG,
+    OutboxKey,
+    fragment_key,
+    fragment_prefix,
+    outbox_key,
+    updates_key,
+    user_key,
+)
 from storage.sequence_store import SequenceStore
 from tests.storage.plain import StoreFactory, make_changes
 from tests.storage.records import acted
@@ -57,11 +67,22 @@ def test_damaged_blocks_are_an_error_and_not_an_end(store_factory: StoreFactory,
         (user_key("user0"), msgspec.msgpack.encode([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1])),
         (updates_key("user0"), b"\xc1"),
         (outbox_key(OutboxKey(1, 0)), msgspec.msgpack.encode({"type": "sample"})),
+        (outbox_key(OutboxKey(1, 0)), msgspec.msgpack.encode({"type": "forget"})),
         (fragment_key(fragment_prefix(user_key("user0")), 2**40), b"\xff\0\0\0"),
         (fragment_key(fragment_prefix(user_key("user0")), 2**40), b"\0\0\0\0x"),
         (b"u\x80", b"\x90"),
     ],
-    ids=["torn", "other type", "negative position", "no message", "field missing", "too few", "too many", "no text"],
+    ids=[
+        "torn",
+        "other type",
+        "negative position",
+        "no message",
+        "field missing",
+        "user missing",
+        "too few",
+        "too many",
+        "no text",
+    ],
 )
 def test_values_that_cannot_be_decoded_are_damage_and_say_what_to_do(
     store_factory: StoreFactory, key: bytes, value: bytes
@@ -88,6 +109,17 @@ def test_a_store_whose_values_cannot_be_decoded_is_not_opened(
     with pytest.raises(StateError, match=f"p0 cannot be decoded: .*{WHAT_TO_DO}"):
         store_factory()
     Database(tmp_path / "p0").close()
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\xa17"])
+def test_a_store_that_cannot_tell_who_was_forgotten_is_not_opened(store_factory: StoreFactory, value: bytes) -> None:
+    """As above."""
+    store = store_factory()
+    store.apply(0, 0, [Forgot(0, "ada")])
+    put(store._db, FORGOTTEN, value)
+    store.close()
+    with pytest.raises(StateError, match=f"p0 cannot be decoded: .*{WHAT_TO_DO}"):
+        store_factory()
 
 
 def test_a_flipped_bit_in_any_value_is_read_or_refused_in_one_sentence(

@@ -73,7 +73,7 @@ def test_the_database_of_a_small_log_is_these_bytes(tmp_path: Path, monkeypatch:
 
 
 FORGOTTEN = {
-    b"g": "0000000000000007",
+    b"g": "07",
     b"o\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00": "82a474797065a6666f72676574a7757365725f6964a3616461",
 }
 """What is there besides once Ada was forgotten."""
