@@ -58,7 +58,9 @@ class TransitionMemory:
 
     def clear(self, rows: Integers) -> None:
         """Forget rows that were taken back: what followed them, and that they followed others."""
-        is_gone_I = row_flags(rows, max(len(self._successors_IS), int(rows.max(initial=0)) + 1))
+        # A row that nothing followed yet may lie beyond the table, and be what followed another.
+        newest = max(int(rows.max(initial=0)), int(self._successors_IS.max(initial=0)))
+        is_gone_I = row_flags(rows, max(len(self._successors_IS), newest + 1))
         gone_IS = (self._successors_IS >= 0) & is_gone_I[self._successors_IS]
         gone_IS |= is_gone_I[: len(gone_IS), None]
         self._successors_IS[gone_IS] = -1

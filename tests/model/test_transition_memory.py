@@ -106,6 +106,16 @@ def test_an_empty_memory_answers_those_who_know_more() -> None:
     assert strengths(memory, [-1, 3]) == {}
 
 
+def test_rows_are_forgotten_where_one_beyond_the_table_followed_another() -> None:
+    """A learner with a full table would end as soon as it takes rows back."""
+    memory = TransitionMemory()
+    memory.note(np.array([3]), 5_000)
+    memory.note(np.array([4]), 6_000)
+    memory.clear(np.array([7, 5_000]))
+    assert strengths(memory, [3]) == {}
+    assert list(strengths(memory, [4])) == [6_000]
+
+
 @pytest.mark.parametrize("exact_softmax_rows", [10_000, 10])
 def test_what_is_counted_adds_to_what_is_learned(exact_softmax_rows: int) -> None:
     """In this stream two items follow each, anew after a while: counts know it before the weights do."""
