@@ -6,14 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from kafka.errors import KafkaError  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from storage.errors import SetupError
+from streams.delivery import deliver
 from streams.events import Action
-from streams.kafka_clients import security_options
 from streams.kafka_settings import KafkaSettings
-from streams.producer import EventProducer
-from streams.reachability import no_answer
 from streams.topics import TopicSettings
 
 TIMEOUT_SECONDS = 10.0
@@ -92,16 +89,7 @@ def send_action(
         value=value,
         ts_ms=int(client.health()["now_ms"]),
     )
-    try:
-        with EventProducer(
-            kafka.bootstrap_servers,
-            topic=topics.events,
-            security=security_options(kafka),
-            connect_seconds=kafka.connect_seconds,
-        ) as producer:
-            delivery = producer.send(event).result(timeout=kafka.connect_seconds)
-    except (KafkaError, TimeoutError) as error:
-        raise no_answer(kafka, error) from error
+    delivery = deliver(kafka, topics.events, lambda producer: producer.send(event))
     sequence = client.wait_applied(user_id, delivery.offset)
     if not any(event["item_id"] == item_id and action in event["actions"] for event in sequence["events"]):
         raise SetupError(f"{action} {item_id} is not in the sequence of {user_id}: refused? see headwater dlq ls")

@@ -1,29 +1,17 @@
 """`headwater forget user`: the request, acknowledged by the brokers, and what it leaves to time."""
 
-from kafka.errors import KafkaError  # type: ignore[import-untyped]  # kafka-python ships no types
-
 from storage.snapshot_settings import SnapshotSettings
 from storage.store_settings import StoreSettings
-from streams.kafka_clients import security_options
+from streams.delivery import deliver
 from streams.kafka_settings import KafkaSettings
-from streams.producer import Delivery, EventProducer
-from streams.reachability import no_answer
+from streams.producer import Delivery
 from streams.topics import TopicSettings, existing_topic
 
 
 def forget_user(kafka: KafkaSettings, topics: TopicSettings, user_id: str) -> Delivery:
     """Ask that a user be forgotten; where the brokers put that. Raises `ValueError` and `SetupError`."""
     existing_topic(kafka, topics.events)
-    try:
-        with EventProducer(
-            kafka.bootstrap_servers,
-            topic=topics.events,
-            security=security_options(kafka),
-            connect_seconds=kafka.connect_seconds,
-        ) as producer:
-            return producer.forget_user(user_id).result(timeout=kafka.connect_seconds)
-    except (KafkaError, TimeoutError) as error:
-        raise no_answer(kafka, error) from error
+    return deliver(kafka, topics.events, lambda producer: producer.forget_user(user_id))
 
 
 def what_remains(topics: TopicSettings, store: StoreSettings, snapshots: SnapshotSettings) -> dict[str, str]:
@@ -36,7 +24,7 @@ def what_remains(topics: TopicSettings, store: StoreSettings, snapshots: Snapsho
         "checkpoints": (
             f"those made before, here and at worker.checkpoint_url, until {store.num_checkpoints} newer ones are there"
         ),
-        "snapshots": f"those published before, until {snapshots.keep + 1} newer ones are there; exported ones for good",
+        "snapshots": f"those published before, until {snapshots.keep + 1} newer ones are there; copies for good",
         "weights": "what they learned of the user is not unlearned",
     }
     if topics.sources:

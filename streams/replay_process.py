@@ -14,9 +14,10 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
 from storage.errors import SetupError
 from streams.broken import BrokenRecord, broken_records
 from streams.dataset import Dataset
+from streams.delivery import connected_producer
 from streams.figures import scrape
 from streams.items import Item, encode_item
-from streams.kafka_clients import client_options, security_options
+from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.producer import EventProducer
 from streams.reachability import no_answer
@@ -51,12 +52,7 @@ def run_replay(
     existing_topic(kafka, topics.events)
     try:
         publish_items(kafka, topics, dataset.items)
-        with EventProducer(
-            kafka.bootstrap_servers,
-            topic=topics.events,
-            security=security_options(kafka),
-            connect_seconds=kafka.connect_seconds,
-        ) as producer:
+        with connected_producer(kafka, topics.events) as producer:
             slip = BrokenSlipper(kafka, topics, broken, len(dataset))
             report = Progress(progress, producer, len(dataset), slip)
             _send(dataset, producer, report, rate, learner_url)

@@ -216,7 +216,7 @@ def test_an_unreachable_broker_is_one_line(
         raise KafkaTimeoutError(f"{options.get('bootstrap_timeout_ms', options.get('connect_seconds'))}")
 
     monkeypatch.setattr("streams.topics.KafkaAdminClient", refuse)
-    monkeypatch.setattr("streams.replay_process.EventProducer", refuse)
+    monkeypatch.setattr("streams.delivery.EventProducer", refuse)
     away = f"127.0.0.1:{free_port()}"
     flags = ("--kafka.bootstrap-servers", away, "--kafka.connect-seconds", "0.5")
     assert_refused(run(*command, *flags), f"no answer from Kafka at {away}", "kafka.bootstrap")

@@ -129,7 +129,7 @@ class Producer:
 
 @pytest.fixture
 def producer(monkeypatch: pytest.MonkeyPatch) -> type[Producer]:
-    monkeypatch.setattr(module, "EventProducer", Producer)
+    monkeypatch.setattr("streams.delivery.EventProducer", Producer)
     Producer.sent, Producer.error = [], None
     return Producer
 
