@@ -25,7 +25,7 @@ _WEIGHTS_R = 1 / np.arange(1, NUM_RECENT + 1)
 
 
 class TransitionMemory:
-    """For each row of the item table the rows that followed it most, and how often."""
+    """For each row of the item table the rows that followed it most, and how often; these are in the table, too."""
 
     def __init__(self) -> None:
         self._successors_IS = np.full((1_024, NUM_SUCCESSORS), -1, np.int32)
@@ -46,7 +46,7 @@ class TransitionMemory:
         """An action on a row, after those on the distinct `recent_R`; a new successor takes the rarest one's place."""
         if not len(recent_R):
             return
-        self._make_room(int(recent_R.max()) + 1)
+        self._make_room(max(int(recent_R.max()), row) + 1)
         counts_RS = self._counts_IS[recent_R] * np.float32(_DECAY)
         is_row_RS = self._successors_IS[recent_R] == row
         known_R = is_row_RS.any(1)
@@ -58,9 +58,7 @@ class TransitionMemory:
 
     def clear(self, rows: Integers) -> None:
         """Forget rows that were taken back: what followed them, and that they followed others."""
-        # A row that nothing followed yet may lie beyond the table, and be what followed another.
-        newest = max(int(rows.max(initial=0)), int(self._successors_IS.max(initial=0)))
-        is_gone_I = row_flags(rows, max(len(self._successors_IS), newest + 1))
+        is_gone_I = row_flags(rows, max(len(self._successors_IS), int(rows.max(initial=0)) + 1))
         gone_IS = (self._successors_IS >= 0) & is_gone_I[self._successors_IS]
         gone_IS |= is_gone_I[: len(gone_IS), None]
         self._successors_IS[gone_IS] = -1
