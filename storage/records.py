@@ -41,42 +41,36 @@ class Records:
 
     def before(self, offset: int) -> "Records":
         """Those before an offset."""
-        end = int(np.searchsorted(self.offsets, offset))
-        if end == len(self):
-            return self
-        item_end = self.items[end]
-        return Records(
-            text=self.text,
-            offsets=self.offsets[:end],
-            ts_ms=self.ts_ms[:end],
-            kafka_ms=self.kafka_ms[:end],
-            users=self.users[:end],
-            actions=self.actions[:end],
-            values=self.values[:end],
-            events=self.events[:end],
-            requests=self.requests[:end],
-            items=self.items[: end + 1],
-            item_spans=self.item_spans[:item_end],
-            item_hashes=self.item_hashes[:item_end],
-        )
+        return self._part(0, int(np.searchsorted(self.offsets, offset)))
 
     def behind(self, offset: int) -> "Records":
         """Those after an offset."""
-        first = int(np.searchsorted(self.offsets, offset, side="right"))
-        if first == 0:
+        return self._part(int(np.searchsorted(self.offsets, offset, side="right")), len(self))
+
+    def _part(self, first: int, end: int) -> "Records":
+        if (first, end) == (0, len(self)):
             return self
-        item = self.items[first]
+        item, item_end = self.items[first], self.items[end]
         return Records(
             text=self.text,
-            offsets=self.offsets[first:],
-            ts_ms=self.ts_ms[first:],
-            kafka_ms=self.kafka_ms[first:],
-            users=self.users[first:],
-            actions=self.actions[first:],
-            values=self.values[first:],
-            events=self.events[first:],
-            requests=self.requests[first:],
-            items=self.items[first:] - item,
-            item_spans=self.item_spans[item:],
-            item_hashes=self.item_hashes[item:],
+            offsets=self.offsets[first:end],
+            ts_ms=self.ts_ms[first:end],
+            kafka_ms=self.kafka_ms[first:end],
+            users=self.users[first:end],
+            actions=self.actions[first:end],
+            values=self.values[first:end],
+            events=self.events[first:end],
+            requests=self.requests[first:end],
+            items=self.items[first : end + 1] - item,
+            item_spans=self.item_spans[item:item_end],
+            item_hashes=self.item_hashes[item:item_end],
         )
+
+
+def check_offsets(start: int, last: int, offsets: Int64s) -> None:
+    """Raise `ValueError` unless offsets rise from `start` or later to `last` or before."""
+    bounded = np.concatenate(([start - 1], offsets, [last + 1]))
+    falls = np.flatnonzero(np.diff(bounded) <= 0)
+    if len(offsets) and len(falls):
+        before, offset = bounded[falls[0] : falls[0] + 2].tolist()
+        raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")

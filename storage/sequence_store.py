@@ -33,7 +33,7 @@ from storage.keys import (
 from storage.outbox import Outbox, Outgoing
 from storage.prepared import Prepared
 from storage.reading import Reading, UserReader
-from storage.records import Int64s, Records
+from storage.records import Records, check_offsets
 from storage.rooms import Rooms
 from storage.runs import Rules
 from storage.sample_body import body_of, encode_body
@@ -184,8 +184,8 @@ class SequenceStore:
                 f"the next chunk must start at {self.applied + 1} or before, got {start}"
             )
         offsets = np.array([change.offset for change in changes], np.int64)
-        _check_offsets(start, last, offsets)
-        _check_offsets(start, last, np.sort(np.concatenate((offsets, records.offsets))))
+        check_offsets(start, last, offsets)
+        check_offsets(start, last, np.sort(np.concatenate((offsets, records.offsets))))
         fresh = changes[int(np.searchsorted(offsets, self.applied, side="right")) :]
         fresh_records = records.behind(self.applied)
         applied = Applied()
@@ -344,11 +344,3 @@ class SequenceStore:
         self._forgotten = forgetting.position
         forgetting.written()
         return Applied(forgotten=1, unsent=len(forgetting.unsent))
-
-
-def _check_offsets(start: int, last: int, offsets: Int64s) -> None:
-    bounded = np.concatenate(([start - 1], offsets, [last + 1]))
-    falls = np.flatnonzero(np.diff(bounded) <= 0)
-    if len(offsets) and len(falls):
-        before, offset = bounded[falls[0] : falls[0] + 2].tolist()
-        raise ValueError(f"offsets of changes must rise from {start} to {last}, got {offset} after {before}")

@@ -38,6 +38,9 @@ class SampleMerge:
     def __len__(self) -> int:
         return len(self._heads) + sum(map(len, self._behind.values()))
 
+    def __bool__(self) -> bool:
+        return bool(self._heads)
+
     def num_of(self, partition: int) -> int:
         """Records of a partition that are here."""
         return len(self._behind[partition]) + (partition not in self.headless)

@@ -52,7 +52,7 @@ class SampleReader:
     @property
     def is_drained(self) -> bool:
         """Whether all that is known to be in the log was taken."""
-        return not len(self._merge) and self._unread <= self._left_out
+        return not self._merge and self._unread <= self._left_out
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Begin at these offsets; a learner that has taken nothing yet (none at all) where the topic begins.
@@ -93,7 +93,7 @@ class SampleReader:
         if missing and not self._is_patience_over(missing):
             return None
         self._waits_since = None
-        return self._merge.take() if len(self._merge) else None
+        return self._merge.take() if self._merge else None
 
     def _is_patience_over(self, missing: set[int]) -> bool:
         now = time.monotonic()

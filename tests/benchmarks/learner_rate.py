@@ -26,13 +26,13 @@ from deploy.settings import Settings
 from model.settings import LearnSettings
 from storage.snapshot_store import SnapshotStore
 from streams.dataset import Dataset
-from streams.datasets import load_dataset
 from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_process import connect_consumer
 from streams.replay_process import run_replay
 from streams.topics import create_topics, existing_topic
+from tests.benchmarks.prequential_table import dataset_of
 
 LIMIT_SECONDS = 1_800.0
 PARTS = {
@@ -57,9 +57,7 @@ def main() -> None:
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
-    data = os.environ.get("HEADWATER_DATA")
-    dataset = load_dataset(options.data, cache=Path(".headwater/cache"), folder=Path(data) if data else None)
-    dataset = dataset.head(options.limit)
+    dataset = dataset_of(options.data).head(options.limit)
     with TemporaryDirectory() as folder, bench_broker(Path(os.environ["KAFKA_HOME"]), Path(folder)) as broker:
         settings = _settings(dataset, broker)
         _make_samples(dataset, settings, broker)

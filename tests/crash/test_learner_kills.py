@@ -13,11 +13,11 @@ from kafka import KafkaProducer  # type: ignore[import-untyped]  # kafka-python 
 from deploy.broker import free_port
 from deploy.settings import Settings, dump_settings
 from deploy.supervisor import headwater_command
-from storage.manifest import Manifest
 from storage.snapshot_store import SnapshotStore
 from streams.rank_log import ENTRY
 from streams.samples import encode_sample
 from tests.brokers import BROKERS, Broker, fresh_topics, wait_until
+from tests.streams.learner_bench import assert_same_end, newest_arrays, newest_manifest
 from tests.streams.made_samples import make_samples
 
 PARTITIONS = 4
@@ -85,13 +85,10 @@ class LearnerProcess:
             process.terminate()
             assert process.wait(60) == 0, (self.folder / "learn.log").read_text()
 
-    def newest(self) -> tuple[Manifest, dict[str, np.ndarray]]:
-        """The newest version and all of its arrays."""
-        store = SnapshotStore(self.settings.snapshots)
-        pointer = store.latest()
-        assert pointer is not None
-        manifest = store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
-        return manifest, store.load(manifest, "model") | store.load(manifest, "trainer")
+    @property
+    def store(self) -> SnapshotStore:
+        """Where its versions are."""
+        return SnapshotStore(self.settings.snapshots)
 
 
 def send_samples(broker: Broker, num_samples: int) -> Settings:
@@ -120,12 +117,7 @@ def test_a_learner_killed_anywhere_ends_as_one_that_never_was(
     assert killed.num_ranks() < num_samples
     killed.finish(num_samples)
     unbroken.finish(num_samples)
-    (manifest, arrays), (expected, others) = killed.newest(), unbroken.newest()
-    assert arrays.keys() == others.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, others[name], err_msg=name, strict=True)
-    assert arrays["learner.counters"][-1] > 0, "rows were to be taken back"
-    assert manifest.offsets == expected.offsets
-    assert manifest.sample_marks == expected.sample_marks
-    assert (manifest.step, manifest.metrics) == (expected.step, expected.metrics)
+    assert_same_end(killed.store, unbroken.store)
+    assert newest_arrays(killed.store)["learner.counters"][-1] > 0, "rows were to be taken back"
+    assert newest_manifest(killed.store).metrics == newest_manifest(unbroken.store).metrics
     assert (killed.folder / "ranks").read_bytes() == (unbroken.folder / "ranks").read_bytes()

@@ -16,7 +16,7 @@ from streams.plain_log import read_topic
 from streams.producer import EventProducer
 from streams.topics import TopicSettings
 from tests.brokers import ApacheKafka, Broker, fresh_topics, wait_until
-from tests.crash.test_worker_kills import _has_applied
+from tests.crash.killed_worker import has_applied
 from tests.streams.test_worker import (
     ACTIONS,
     assert_ranges,
@@ -68,13 +68,13 @@ def test_a_standby_takes_over_and_nothing_is_lost_or_repeated(
     sender.start()
     try:
         owner = WorkerProcess(kafka, topics, StoreSettings(folder=tmp_path / "a" / "state", **settings), **name)
-        wait_until("it applies", partial(_has_applied, owner, 50), 90)
+        wait_until("it applies", partial(has_applied, owner, 50), 90)
         folder = tmp_path / "b" / "state"
         standby = WorkerProcess(kafka, topics, StoreSettings(folder=folder, **settings), standby=True, **name)
-        wait_until("half is applied", partial(_has_applied, owner, NUM_EVENTS // 2 - 1), 90)
+        wait_until("half is applied", partial(has_applied, owner, NUM_EVENTS // 2 - 1), 90)
         wait_until("the standby has seen what arrived of it", lambda: _told(standby) == (0, 0), 60)
         go_on.set()
-        wait_until("more is applied", partial(_has_applied, owner, NUM_EVENTS // 2 + 50), 60)
+        wait_until("more is applied", partial(has_applied, owner, NUM_EVENTS // 2 + 50), 60)
         sent = len(list(read_topic(kafka, topics.samples)))
         owner.process.send_signal(number)
         killed = time.monotonic()

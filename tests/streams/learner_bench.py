@@ -116,13 +116,10 @@ class Bench:
         return learner
 
     def newest(self) -> Manifest:
-        pointer = self.store.latest()
-        assert pointer is not None
-        return self.store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
+        return newest_manifest(self.store)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        manifest = self.newest()
-        return self.store.load(manifest, "model") | self.store.load(manifest, "trainer")
+        return newest_arrays(self.store)
 
     def ranges(self) -> LearnedRanges:
         return LearnedRanges.restore(self.arrays())
@@ -139,13 +136,26 @@ def the_log(num: int = 100) -> SampleLog:
     return log.send(samples[num // 2 :])
 
 
-def assert_same_end(bench: Bench, other: Bench) -> None:
-    """Weights, optimizer, meter, ranges, marks and offsets are equal, bit for bit."""
-    arrays, others = bench.arrays(), other.arrays()
+def newest_manifest(store: SnapshotStore) -> Manifest:
+    """The manifest of the newest version."""
+    pointer = store.latest()
+    assert pointer is not None
+    return store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
+
+
+def newest_arrays(store: SnapshotStore) -> dict[str, np.ndarray]:
+    """All arrays of the newest version."""
+    manifest = newest_manifest(store)
+    return store.load(manifest, "model") | store.load(manifest, "trainer")
+
+
+def assert_same_end(store: SnapshotStore, other: SnapshotStore) -> None:
+    """Weights, optimizer, meter, ranges, marks and offsets of both newest versions are equal, bit for bit."""
+    arrays, others = newest_arrays(store), newest_arrays(other)
     assert arrays.keys() == others.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, others[name], err_msg=name, strict=True)
-    manifest, expected = bench.newest(), other.newest()
+    manifest, expected = newest_manifest(store), newest_manifest(other)
     assert manifest.offsets == expected.offsets
     assert manifest.sample_marks == expected.sample_marks
     assert (manifest.step, manifest.event_time_ms) == (expected.step, expected.event_time_ms)

@@ -159,7 +159,7 @@ def test_a_learner_killed_around_the_word_ends_as_one_that_never_died(bench_fact
         killed.run()
     bench.run()
     unbroken.run()
-    assert_same_end(bench, unbroken)
+    assert_same_end(bench.store, unbroken.store)
     found = bench.ranges().of("u0", LOG_ID)
     own = [sample for sample in samples_of_two(30) if sample.user_id == "u0"]
     assert (found["records"], found["gaps"], found["overlaps"]) == (2 * len(own), 0, 0)

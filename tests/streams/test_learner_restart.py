@@ -108,7 +108,7 @@ def test_a_learner_killed_after_any_step_ends_as_one_that_never_died(
     unbroken.run()
     assert again.model.learner.num_steps >= 13
     assert len(bench.store.versions(again.model.run_id)) >= 3
-    assert_same_end(bench, unbroken)
+    assert_same_end(bench.store, unbroken.store)
     assert_chain_is_whole(bench, make_samples(100))
 
 
@@ -125,7 +125,7 @@ def test_a_learner_killed_at_every_poll_in_turn_ends_as_one_that_never_died(benc
         deaths += 1
     bench.run()
     assert deaths == 5
-    assert_same_end(bench, unbroken)
+    assert_same_end(bench.store, unbroken.store)
     assert_chain_is_whole(bench, make_samples(100))
 
 
@@ -218,7 +218,7 @@ def test_a_publish_that_died_before_the_pointer_is_survived(
     again = bench.run()
     assert bench.newest().version == unbroken.newest().version + 1
     assert 2 in bench.store.versions(again.model.run_id)
-    assert_same_end(bench, unbroken)
+    assert_same_end(bench.store, unbroken.store)
 
 
 def test_a_publish_that_died_before_the_manifest_leaves_no_version(
@@ -238,7 +238,7 @@ def test_a_publish_that_died_before_the_manifest_leaves_no_version(
     assert bench.store.latest() is None
     bench.run()
     assert bench.newest().version == unbroken.newest().version
-    assert_same_end(bench, unbroken)
+    assert_same_end(bench.store, unbroken.store)
 
 
 def test_a_second_trainer_of_a_run_is_refused(bench_factory: BenchFactory) -> None:
