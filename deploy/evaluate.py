@@ -18,6 +18,8 @@ from model.evaluation import EventRank, Interaction, PrequentialReport, prequent
 from model.prequential import PrequentialFigures
 from model.settings import LearnSettings, ModelSettings
 from streams.dataset import Dataset
+from streams.descriptions import description_of
+from streams.items import encode_item
 
 _CURVES = ("recent_hit_rate", "recent_popularity_hit_rate")
 LINES = 20
@@ -92,6 +94,8 @@ def _run(kept: KeptRun, dataset: Dataset, freeze_after: float | None, console: C
             progress.show(events, figures)
             kept.note(events, figures)
 
+        for item in dataset.items.values():
+            kept.learner.describe(description_of(item))
         return prequential_run(
             kept.learner,
             interactions(dataset),
@@ -107,6 +111,8 @@ def dataset_digest(dataset: Dataset) -> str:
     """Tells a data set from every other."""
     ids = [dataset.user_ids, dataset.item_ids, *([dataset.user_features] if dataset.user_features else [])]
     digest = hashlib.sha256(json.dumps(ids).encode())
+    for item in dataset.items.values():
+        digest.update(encode_item(item))
     for column in (dataset.ts_ms, dataset.actions, dataset.values, dataset.groups):
         digest.update(b"" if column is None else column.tobytes())
     return digest.hexdigest()

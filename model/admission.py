@@ -3,7 +3,7 @@
 Shapes: N events, each with an id that has no row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -83,16 +83,16 @@ class Probabilistic(Always):
         return is_drawn_N
 
 
-class Until:
-    """As another policy, up to an event of the stream; nobody from there on."""
+class Where:
+    """As another policy, but only events that a rule of keys and places lets through."""
 
-    def __init__(self, policy: Admission, number: int) -> None:
+    def __init__(self, policy: Admission, rule: Callable[[Integers, Integers], Flags]) -> None:
         self._policy = policy
-        self._number = number
+        self._rule = rule
 
     def admit(self, keys_N: Integers, numbers_N: Integers) -> Flags:
         """Whether the id of each event is admitted with it."""
-        is_admitted_N: Flags = self._policy.admit(keys_N, numbers_N) & (numbers_N < self._number)
+        is_admitted_N: Flags = self._policy.admit(keys_N, numbers_N) & self._rule(keys_N, numbers_N)
         return is_admitted_N
 
     def state(self) -> dict[str, np.ndarray]:
@@ -111,4 +111,4 @@ def make_admission(name: AdmissionName, *, sightings: int, until: int, max_items
         policy = Seen(sightings, width=max_items)
     if name == "probabilistic":
         policy = Probabilistic(sightings, seed)
-    return Until(policy, until) if until else policy
+    return Where(policy, lambda _, numbers_N: numbers_N < until) if until else policy

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.item_keys import shared_rows
 from model.layout import Integers
 from model.sequence import NEW_ACTION, UserSequence
 from model.settings import ModelSettings
@@ -120,7 +119,7 @@ def encode_sequence(
 
     encoded = EncodedSequence(
         rows=spread(rows, 0),
-        shared=spread(np.where(rows[:, None] > 0, -1, shared_rows(items.keys, settings.shared_rows)), -1),
+        keys=spread(items.keys, 0),
         seconds=spread(sequence.ts_ms // 1_000, np.array([each.ts_ms // 1_000 for each in told], np.int64)),
         actions=spread(sequence.actions, 0),
         features=spread(np.full((len(rows), 2), NO_FEATURE), feature_rows(told, settings.feature_rows)),

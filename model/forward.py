@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.contents import Contents
 from model.layout import Integers
 from model.network import Network
 from model.settings import TILE
@@ -24,7 +25,11 @@ class Leaf:
 
     rows_U: Tensor
     """Rows in rising order, each once."""
+    own_UD: Tensor
+    """What they hold: what the gradient is taken of."""
     value_UD: Tensor
+    """The items: that, and what their words say."""
+    contents: Contents
 
     def place(self, rows: Tensor) -> Tensor:
         """Where each of the rows is in the leaf."""
@@ -99,7 +104,8 @@ def _by_length(windows: Sequence[Window]) -> list[Window]:
 
 def _run(network: Network, leaf: Leaf, batch: WindowBatch) -> tuple[Tensor, Tensor]:
     device = leaf.value_UD.device
-    item_TD = network.embed(leaf.value_UD[leaf.place(batch.rows_T)], batch)
+    words_SM = leaf.contents.words(batch.unknown_keys_S)
+    item_TD = network.embed(leaf.value_UD[leaf.place(batch.rows_T)], batch, words_SM)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         out_TD: Tensor = network(item_TD, batch)
     return item_TD, out_TD.float()

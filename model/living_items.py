@@ -1,18 +1,21 @@
 """Items as the learner has them: who has a row, what the rows have learned, and which are taken back.
 
-Shapes: E new events, N new rows, I rows.
+Shapes: E new events, Q targets, N new rows, I rows, U distinct ones, D width.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from model.admission import make_admission
+from model.admission import Where, make_admission
 from model.batch import NewEvents, SequenceItems, encode_sequence
+from model.contents import Contents
 from model.eviction import Capacity, Ttl
-from model.item_keys import item_keys, shared_rows
+from model.forward import Leaf
+from model.item_keys import item_keys
 from model.item_table import ItemTable
 from model.layout import Integers
 from model.network import Network
@@ -26,7 +29,7 @@ _LOOK_EVERY_EVENTS = 10_000
 
 
 class LivingItems:
-    """A vocabulary and its table of weights, which begin, are kept and end together."""
+    """A vocabulary and its table of weights, which begin, are kept and end together, and what the catalogue says."""
 
     def __init__(
         self,
@@ -44,7 +47,9 @@ class LivingItems:
             max_items=learn.max_items,
             seed=learn.seed,
         )
-        self.vocabulary = Vocabulary(learn.max_items, admission)
+        self.contents = Contents(learn.max_items, model.content_rows)
+        unforgotten = Where(admission, lambda keys_N, _: ~self.contents.is_forgotten(keys_N))
+        self.vocabulary = Vocabulary(learn.max_items, unforgotten)
         self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days or math.inf)
         num_rows = -(-(1 + learn.max_items) // COLUMN_TILE) * COLUMN_TILE
         self.table = ItemTable(model.dim, num_rows, learn.row_rate, generator, device)
@@ -69,9 +74,27 @@ class LivingItems:
             encoded.append(numbers)
         return encoded
 
-    def shared(self, rows: Integers) -> Integers:
-        """Shared rows that stand for the ids of rows where these have none, [n, 2]."""
-        return shared_rows(self.vocabulary.keys(rows), self._model.shared_rows)
+    def leaf(self, rows_U: torch.Tensor) -> Leaf:
+        """Rows, each once, for a step that may change them."""
+        own_UD = self.table.gather(rows_U)
+        return Leaf(rows_U, own_UD, own_UD + self._content(rows_U), self.contents)
+
+    def vectors(self, rows_I: torch.Tensor) -> torch.Tensor:
+        """Items by row, [I, D]."""
+        return self.table.weight[rows_I] + self._content(rows_I)
+
+    def candidates(self, targets: NewEvents, num_rows: int) -> npt.NDArray[np.bool_]:
+        """Which of the first rows may be answered before each target, [Q, I]; what may not be shown, as the target."""
+        before_QI = self.vocabulary.before(targets.numbers, num_rows)
+        own_Q = before_QI[np.arange(len(targets)), targets.rows]
+        before_QI[:, self.hidden()] = False
+        before_QI[np.arange(len(targets)), targets.rows] = own_Q
+        return before_QI
+
+    def hidden(self) -> Integers:
+        """Rows of the items that may not be shown."""
+        rows = self.vocabulary.lookup(self.contents.hidden())
+        return rows[rows > 0]
 
     def stale(self, number: int) -> Integers:
         """Rows to be taken back after so many events of the stream."""
@@ -91,12 +114,14 @@ class LivingItems:
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Copies of (what serving needs, what else `load` needs)."""
         (model, trainer), (ids, seen) = self.table.state(self.vocabulary.num_rows), self.vocabulary.state()
-        return model | ids, trainer | seen | {"items.clock": np.array([self._seconds, self._looked])}
+        clock = {"items.clock": np.array([self._seconds, self._looked])}
+        return model | ids | self.contents.state(), trainer | seen | clock
 
     def load(self, model: Mapping[str, np.ndarray], trainer: Mapping[str, np.ndarray]) -> None:
         """Take over a `state`."""
         self.vocabulary.load(model, trainer)
         self.table.load(model, trainer)
+        self.contents.load(model)
         self._seconds, self._looked = trainer["items.clock"].tolist()
 
     def _known(self, sequence: UserSequence) -> SequenceItems:
@@ -111,7 +136,9 @@ class LivingItems:
         seconds_E = np.array([sequences[owner].ts_ms[index] for owner, index in places]) // 1_000
         self._seconds = max(self._seconds, int(seconds_E.max()))
         rows_E, new_rows = self.vocabulary.admit(keys_E, item_ids, seconds_E, events.numbers)
-        shared_N2 = torch.from_numpy(self.shared(new_rows)).to(self.table.weight.device)
         with torch.no_grad():
-            self.table.begin(new_rows, self._network.shared(shared_N2))
+            self.table.begin(new_rows, self._network.shared(self.vocabulary.keys(new_rows)))
         return rows_E
+
+    def _content(self, rows_I: torch.Tensor) -> torch.Tensor:
+        return self._network.content(self.contents.words(self.vocabulary.keys(rows_I.cpu().numpy())))

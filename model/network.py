@@ -1,6 +1,7 @@
 """Everything dense: token embeddings, backbone and heads over item rows that are given from outside.
 
-Shapes: T tokens of all windows, D width, F kinds of features, N ids.
+Shapes: T tokens of all windows, D width, F kinds of features, N ids, M words of each, S tokens with an
+item without a row.
 """
 
 import math
@@ -9,9 +10,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from model.contents import NO_WORD, Words
 from model.encoder import EncoderSettings
 from model.hstu import HSTU, Dropout
+from model.item_keys import shared_rows
+from model.layout import Integers
 from model.ranking_head import RankingHead
 from model.retrieval_head import RetrievalHead
 from model.settings import ModelSettings
@@ -54,6 +59,7 @@ class Network(nn.Module):
         self.features = nn.Parameter(torch.empty(self.num_actions + 3, settings.dim))
         self.user_features = nn.Parameter(torch.empty(settings.feature_rows, settings.dim))
         self.shared_items = nn.Parameter(torch.zeros(settings.shared_rows, settings.dim))
+        self.words = nn.Parameter(torch.zeros(settings.content_rows, settings.dim))
         self.backbone = HSTU(encoder_settings(settings))
         self.retrieval = RetrievalHead(settings.temperature, len(settings.counts))
         self.ranking = RankingHead(
@@ -81,20 +87,29 @@ class Network(nn.Module):
             if isinstance(module, Dropout):
                 module.generator = generator
 
-    def embed(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
+    def embed(self, item_TD: Tensor, batch: WindowBatch, words_SM: Words) -> Tensor:
         """Items as the backbone is given them, [T, D]: scaled, 0 where a token has none.
 
-        An item without a row of its own is what its shared rows have learned.
+        An item without a row of its own is what its shared rows and its words have learned.
         """
         has_row_T1 = batch.has_item_T1 * (batch.rows_T > 0).unsqueeze(-1)
         x_TD = item_TD * (has_row_T1 * self.scale)
-        if len(batch.shared_S):
-            x_TD = x_TD.index_add(0, batch.shared_S, self.shared(batch.shared_rows_S2) * self.scale)
+        if len(batch.unknown_S):
+            stand_in_SD = self.shared(batch.unknown_keys_S) + self.content(words_SM)
+            x_TD = x_TD.index_add(0, batch.unknown_S, stand_in_SD * self.scale)
         return x_TD
 
-    def shared(self, rows_N2: Tensor) -> Tensor:
-        """What stands for ids without a row of their own, [N, D], by their shared rows."""
-        return self.shared_items[rows_N2].mean(1)
+    def shared(self, keys_N: Integers) -> Tensor:
+        """What rows that ids without one of their own share have learned of them, [N, D]."""
+        rows_N2 = shared_rows(keys_N, len(self.shared_items))
+        return self.shared_items[torch.from_numpy(rows_N2).to(self.shared_items.device)].mean(1)
+
+    def content(self, words_NM: Words) -> Tensor:
+        """What is learned of items by their words, [N, D]: the mean; 0 where nothing is said of one."""
+        if not len(self.words):
+            return self.words.new_zeros(len(words_NM), self.words.shape[1])
+        words = torch.from_numpy(words_NM).to(self.words.device)
+        return F.embedding_bag(words, self.words, mode="mean", padding_idx=NO_WORD)
 
     def forward(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
         """Unit vectors [T, D] from embedded items [T, D] (see `embed`)."""

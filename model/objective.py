@@ -57,7 +57,7 @@ class Objective:
     ) -> None:
         self._settings = settings
         self._network = network
-        self._vocabulary, self._table = items.vocabulary, items.table
+        self._items, self._vocabulary = items, items.vocabulary
         self._rates = rates
         self._values = values
         self._generator = generator
@@ -81,19 +81,27 @@ class Objective:
         self, events: NewEvents, windows: Sequence[Window], past: Sequence[EncodedSequence], drawn: Tensor
     ) -> Pass:
         """Run the backbone once over the windows of all new events; `drawn` are the step's negatives."""
-        device, exact = self._table.weight.device, self._exact
+        device, exact = self._items.table.weight.device, self._exact
         rows = torch.arange(self.num_columns) if exact else _distinct(rows_of(windows, past), drawn)
-        leaf = Leaf(rows.to(device), self._table.gather(rows.to(device)))
+        leaf = self._items.leaf(rows.to(device))
         outputs = encode_new(self._network, leaf, windows)
         query_QD = pad_to_tile(outputs.query_ED[torch.from_numpy(events.is_target).to(device)])
         rates_E3A = self._rates.inputs(events.rows, outputs.seen_EF)
         columns = None if exact else np.concatenate([events.rows[events.is_target], drawn.numpy()])
         return Pass(events, outputs, query_QD, leaf, exact, drawn.to(device), columns, rates_E3A)
 
-    def scores(self, pass_: Pass, tile: slice, counted_QIG: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Scores of all table rows for some of the targets, computed with the others of their tile and its padding."""
+    def items(self, pass_: Pass) -> Tensor:
+        """All items as they are before the step, [I, D]."""
         with torch.no_grad():
-            query_QD, item_ID = pass_.query_QD[tile], self._table.weight[: self.num_columns]
+            rows = torch.arange(self.num_columns)
+            return pass_.leaf.value_UD.detach() if pass_.exact else self._items.vectors(rows)
+
+    def scores(
+        self, pass_: Pass, tile: slice, item_ID: Tensor, counted_QIG: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Scores of all items for some of the targets, computed with the others of their tile and its padding."""
+        with torch.no_grad():
+            query_QD = pass_.query_QD[tile]
             counted = pad_to_tile(torch.from_numpy(counted_QIG).to(query_QD.device))
             logits_QI = self._network.retrieval(query_QD, item_ID, counted)[: len(counted_QIG)]
         scores_QI: npt.NDArray[np.float32] = logits_QI.cpu().numpy()

@@ -12,10 +12,12 @@ import torch
 
 from model.action_rates import ActionRates
 from model.batch import NewEvents, order_events
+from model.contents import Description
 from model.dense_average import DenseAverage
 from model.frequency import Frequency
-from model.growth import row_flags
 from model.heartbeat import Heartbeat
+from model.item_keys import item_keys
+from model.layout import Integers
 from model.living_items import LivingItems
 from model.network import Network, dense_arrays
 from model.objective import Objective, Pass
@@ -86,8 +88,8 @@ class OnlineLearner:
         self._objective = Objective(
             model_settings, self._network, self._items, self._rates, self._values, self._generators["negatives"]
         )
-        self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._items.vocabulary, learn_settings)
-        self._scoring, self._frequency = Scoring(model_settings, self._items.vocabulary), Frequency()
+        self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._items, learn_settings)
+        self._scoring, self._frequency = Scoring(model_settings, self._items), Frequency()
         self._most_events = most_events(model_settings.window, self._network.token_order)
         self._replay = ReplayBuffer(learn_settings.replay_users, self._most_events, learn_settings.seed)
 
@@ -112,7 +114,9 @@ class OnlineLearner:
         if len(events) == 0:
             return self._report(events, join_targets([]), np.zeros((0, self._network.num_tasks), np.float32))
         windows = self._windows(encoded)
-        past = [] if self.frozen else self._replay.draw(self.learn_settings.replay_events)
+        past = (
+            [] if self.frozen else self._replay.draw(self.learn_settings.replay_events, self._items.vocabulary.lookup)
+        )
         self._network.train(not self.frozen)
         shortens = self.learn_settings.length_alpha < 2 and not self.frozen
         # One draw for both passes: what is counted of the negatives is counted once.
@@ -132,6 +136,17 @@ class OnlineLearner:
             self._replay.put(sequence.user_id, numbers)
         self._evict()
         return report
+
+    def describe(self, told: Description) -> None:
+        """Take over what the catalogue says of an item from now on; of one that is to be forgotten nothing stays."""
+        self._items.contents.describe(told)
+        if told.forgotten:
+            rows = self._items.vocabulary.lookup(item_keys([told.item_id]))
+            self._drop(rows[rows > 0])
+
+    def withdraw(self, item_id: str) -> None:
+        """Know nothing of what the catalogue said of an item."""
+        self._items.contents.remove(item_id)
 
     def forget(self, user_id: str) -> None:
         """Draw nothing of a user's past any more; the weights keep what they learned of it."""
@@ -200,10 +215,13 @@ class OnlineLearner:
         """Take rows back from stale ids; between steps, so that the batch at hand is never concerned."""
         rows = self._items.stale(self.num_events)
         if len(rows):
-            self._replay.take_back(row_flags(rows, self._items.vocabulary.num_rows), self._items.shared)
-            for part in (self._scoring, self._rates, self._frequency, self.heartbeat, self._items):
-                part.clear(rows)
+            self._drop(rows)
             self.num_evicted += len(rows)
+
+    def _drop(self, rows: Integers) -> None:
+        """Leave nothing of the items that have these rows."""
+        for part in (self._scoring, self._rates, self._frequency, self.heartbeat, self._items):
+            part.clear(rows)
 
     def _windows(self, encoded: Sequence[EncodedSequence]) -> list[Window]:
         """Windows of all new events, by the first that each covers."""
@@ -261,7 +279,7 @@ class OnlineLearner:
         retrieval = self._retrieval_loss(pass_, past, self._frequency, rivals)
         self._optimizer.clear()
         torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
-        gradient = pass_.leaf.value_UD.grad
+        gradient = pass_.leaf.own_UD.grad
         assert gradient is not None
         learned = bool(torch.isfinite(gradient).all()) and self._optimizer.step()
         if learned:

@@ -1,7 +1,7 @@
 """Answers from the arrays of one version: which items next, and what a user would do with given items.
 
-Shapes: I rows of the item table, L those that are an item's, T tokens of one window, E items that are asked about, D
-width, K what the ranking head gives.
+Shapes: I rows of the item table, L those that are an item's, T tokens of one window, S of them with an unknown item, M
+words of an item, E items that are asked about, D width, K what the ranking head gives.
 """
 
 import heapq
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model.action_rates import ActionRates
 from model.batch import SequenceItems, encode_sequence
+from model.contents import Contents
 from model.forward import pad_to_tile
 from model.item_index import item_index
 from model.item_keys import item_keys
@@ -47,11 +48,17 @@ class Recommender:
         self.settings = settings
         self._network = network.eval()
         self._item_ids = item_ids
-        # The index knows items alone, by their places among the rows that are somebody's.
-        self._live = np.flatnonzero(live_I)
+        # The index knows items that may be shown, by their places among the rows of these.
+        live = np.flatnonzero(live_I)
+        self._rows = {item_ids[row]: row for row in live.tolist()}
+        self._contents = Contents(len(arrays["contents.key"]), settings.content_rows)
+        self._contents.load(arrays)
+        keys_L = item_keys(item_ids[row] for row in live.tolist())
+        with torch.no_grad():
+            weight[live] += network.content(self._contents.words(keys_L))
+        self._shown = live[~np.isin(keys_L, self._contents.hidden())]
         self._places_I = np.full(len(item_ids), -1)
-        self._places_I[self._live] = np.arange(len(self._live))
-        self._rows = {item_ids[row]: row for row in self._live.tolist()}
+        self._places_I[self._shown] = np.arange(len(self._shown))
         self._rates, self._values, self._memory = ActionRates(len(settings.actions)), ValueScale(), TransitionMemory()
         for part in (self._rates, self._values, self._memory):
             part.load(arrays)
@@ -61,9 +68,9 @@ class Recommender:
         # Scores are in units of the cosine: what is counted is multiplied by the temperature instead.
         gates = (retrieval.gates * self._temperature).tolist()
         self._gates = dict(zip(settings.counts, gates, strict=True))
-        counts_L = torch.from_numpy(arrays["items.count"][self._live])
+        counts_L = torch.from_numpy(arrays["items.count"][self._shown])
         bias_L = torch.log1p(counts_L) * self._gates.get("popularity", 0.0)
-        self.index = item_index(unit_rows(weight[self._live]), bias_L, exact_items)
+        self.index = item_index(unit_rows(weight[self._shown]), bias_L, exact_items)
 
     @classmethod
     def from_state(
@@ -81,7 +88,7 @@ class Recommender:
     @property
     def num_items(self) -> int:
         """Items that can be recommended."""
-        return len(self._live)
+        return len(self._shown)
 
     def contains(self, item_id: str) -> bool:
         """Whether the item has a row."""
@@ -104,7 +111,7 @@ class Recommender:
         for place, score in self._best_first(query_D, sequence, k + len(acted)):
             if len(answer) == k or not np.isfinite(score):
                 break
-            item_id = self._item_ids[self._live[place]]
+            item_id = self._item_ids[self._shown[place]]
             if item_id not in acted and item_id not in unavailable:
                 answer.append((item_id, score / self._temperature))
         return answer
@@ -115,8 +122,10 @@ class Recommender:
             return self.index.best_first(query_D, count)
         rows = self._rows_of(sequence.item_ids)
         rows_M, strengths_M = self._memory.read(last_acted(rows, sequence.actions * (rows > 0)))
-        places_U, of_U_M = np.unique(self._places_I[rows_M], return_inverse=True)
-        boosts_U = self._gates["transitions"] * np.log1p(np.bincount(of_U_M, strengths_M, len(places_U)))
+        places_M = self._places_I[rows_M]
+        places_U, of_U_M = np.unique(places_M[places_M >= 0], return_inverse=True)
+        strengths_U = np.bincount(of_U_M, strengths_M[places_M >= 0], len(places_U))
+        boosts_U = self._gates["transitions"] * np.log1p(strengths_U)
         scores_U = self.index.scores(query_D, places_U) + boosts_U
         order = np.argsort(-scores_U, kind="stable")
         boosted = zip(places_U[order].tolist(), scores_U[order].tolist(), strict=True)
@@ -150,7 +159,8 @@ class Recommender:
 
     def _encode(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Items as the backbone is given them, and what it gives, [T, D] each."""
-        item_TD = self._network.embed(self._weight[batch.rows_T], batch)
+        words_SM = self._contents.words(batch.unknown_keys_S)
+        item_TD = self._network.embed(self._weight[batch.rows_T], batch, words_SM)
         return item_TD, self._network(item_TD, batch)
 
     def _rows_of(self, item_ids: Sequence[str]) -> Integers:

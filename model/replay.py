@@ -6,14 +6,14 @@ from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from model.layout import Integers
 from model.packed_ids import pack_ids, unpack_ids
 from model.windows import EncodedSequence, newest_entries
 
-_COLUMNS = ("rows", "shared", "seconds", "actions", "features", "group_starts")
+_COLUMNS = {"keys": np.int64, "seconds": np.int64, "actions": np.int32, "features": np.int32, "group_starts": np.int32}
+"""What is kept of a sequence, and as what in a file."""
 
 
 class ReplayBuffer:
@@ -45,15 +45,19 @@ class ReplayBuffer:
             newest = sequence.pick(entries)
             self._sequences[slot] = _context(*(getattr(newest, name) for name in _COLUMNS))
 
-    def draw(self, num_events: int) -> list[EncodedSequence]:
-        """Whole sequences of distinct users, each user as likely as any other, until they hold so many entries."""
+    def draw(self, num_events: int, rows_of: Callable[[Integers], Integers]) -> list[EncodedSequence]:
+        """Whole sequences of distinct users, each user as likely as any other, until they hold so many entries.
+
+        Their items have the rows that `rows_of` gives their keys now, whatever these had when they were kept.
+        """
         drawn: list[EncodedSequence] = []
         order = torch.randperm(len(self._sequences) if num_events else 0, generator=self._generator)
         for slot in order.tolist():
             if num_events <= 0:
                 break
-            drawn.append(self._sequences[slot])
-            num_events -= len(self._sequences[slot].rows)
+            kept = self._sequences[slot]
+            drawn.append(replace(kept, rows=rows_of(kept.keys)))
+            num_events -= len(kept.keys)
         return drawn
 
     def forget(self, user_id: str) -> None:
@@ -68,15 +72,6 @@ class ReplayBuffer:
         self._largest = [entry for entry in self._largest if entry[1] != user_id]
         heapq.heapify(self._largest)
 
-    def take_back(self, is_gone_I: npt.NDArray[np.bool_], shared_of: Callable[[Integers], Integers]) -> None:
-        """Let shared rows, which are told by row, stand for the items whose rows are taken back."""
-        for slot, sequence in enumerate(self._sequences):
-            gone = np.flatnonzero(is_gone_I[sequence.rows])
-            if len(gone):
-                rows, shared = sequence.rows.copy(), sequence.shared.copy()
-                rows[gone], shared[gone] = 0, shared_of(sequence.rows[gone])
-                self._sequences[slot] = replace(sequence, rows=rows, shared=shared)
-
     def state(self) -> dict[str, np.ndarray]:
         """Copies for a checkpoint."""
         user_bytes, user_ends = pack_ids(list(self._slots))
@@ -84,12 +79,12 @@ class ReplayBuffer:
             "replay.user_bytes": user_bytes,
             "replay.user_ends": user_ends,
             "replay.slots": np.array(list(self._slots.values()), np.int64),
-            "replay.lengths": np.array([len(sequence.rows) for sequence in self._sequences], np.int64),
+            "replay.lengths": np.array([len(sequence.keys) for sequence in self._sequences], np.int64),
             "replay.generator": self._generator.get_state().numpy().copy(),
         }
-        for name in _COLUMNS:
+        for name, dtype in _COLUMNS.items():
             columns = [getattr(sequence, name) for sequence in self._sequences]
-            state[f"replay.{name}"] = np.concatenate([getattr(_NOTHING, name), *columns])
+            state[f"replay.{name}"] = np.concatenate([getattr(_NOTHING, name), *columns]).astype(dtype)
         return state
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -100,7 +95,7 @@ class ReplayBuffer:
         heapq.heapify(self._largest)
         self._generator.set_state(torch.from_numpy(arrays["replay.generator"].copy()))
         cuts = np.cumsum(arrays["replay.lengths"])[:-1]
-        columns = [np.split(arrays[f"replay.{name}"], cuts) for name in _COLUMNS]
+        columns = [np.split(arrays[f"replay.{name}"].astype(np.int64), cuts) for name in _COLUMNS]
         self._sequences = [_context(*values) for values in zip(*columns, strict=True)] if users else []
 
     def _claim(self, user_id: str) -> int | None:
@@ -124,17 +119,16 @@ class ReplayBuffer:
 
 
 def _context(
-    rows: Integers,
-    shared: Integers,
+    keys: Integers,
     seconds: Integers,
     actions: Integers,
     features: Integers,
     group_starts: Integers,
 ) -> EncodedSequence:
-    nothing = np.zeros_like(rows)
+    nothing = np.zeros_like(keys)
     return EncodedSequence(
-        rows=rows,
-        shared=shared,
+        rows=nothing,
+        keys=keys,
         seconds=seconds,
         actions=actions,
         features=features,
@@ -144,4 +138,4 @@ def _context(
     )
 
 
-_NOTHING = _context(*(np.zeros(shape, np.int64) for shape in (0, (0, 2), 0, 0, (0, 2), 0)))
+_NOTHING = _context(*(np.zeros(shape, np.int64) for shape in (0, 0, 0, (0, 2), 0)))

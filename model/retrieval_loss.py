@@ -11,12 +11,12 @@ from torch import Tensor
 
 from model.forward import encode_replay
 from model.frequency import Frequency
+from model.living_items import LivingItems
 from model.losses import exact_softmax, sampled_softmax, weighted_mean
 from model.network import Network
 from model.objective import Pass
 from model.rivals import Rivals
 from model.settings import LearnSettings, ModelSettings
-from model.vocabulary import Vocabulary
 from model.windows import EncodedSequence
 
 
@@ -26,11 +26,11 @@ class RetrievalLoss:
     A replayed target is never heavier than a new one: few of them, as at the begin of a stream, do not lead the step.
     """
 
-    def __init__(self, settings: ModelSettings, network: Network, vocabulary: Vocabulary, learn: LearnSettings) -> None:
+    def __init__(self, settings: ModelSettings, network: Network, items: LivingItems, learn: LearnSettings) -> None:
         target_weights = learn.target_weights
         if len(target_weights) not in (0, len(settings.actions)):
             raise ValueError(f"target_weights must be none or one for each of {settings.actions}, got {target_weights}")
-        self._network, self._vocabulary, self._logq = network, vocabulary, learn.logq
+        self._network, self._items, self._vocabulary, self._logq = network, items, items.vocabulary, learn.logq
         self._weights_A = torch.tensor(target_weights)
 
     def __call__(self, pass_: Pass, past: Sequence[EncodedSequence], frequency: Frequency, rivals: Rivals) -> Tensor:
@@ -44,12 +44,16 @@ class RetrievalLoss:
             loss = loss + self._new(pass_, frequency, rivals)
         if past:
             past_PD, past_P, actions_P = encode_replay(self._network, pass_.leaf, past)
+            barred_I = torch.from_numpy(~self._vocabulary.live_I)
+            barred_I[self._items.hidden()] = True
+            barred_I = barred_I.to(past_PD.device)
+            shown_P = ~barred_I[past_P]
+            past_PD, past_P, actions_P = past_PD[shown_P], past_P[shown_P], actions_P[shown_P]
             if not len(past_P):
                 return loss
             temperature = self._network.retrieval.temperature().detach()
             logits_PC, columns_C = self._logits(pass_, past_PD, past_P, temperature)
-            barred_1I = torch.from_numpy(~self._vocabulary.live_I[None]).to(past_PD.device)
-            loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, frequency, barred_1I)
+            loss_P = self._softmax(pass_, logits_PC, past_P, columns_C, frequency, barred_I[None])
             share = min(1.0, len(past_P) / max(1, int(pass_.events.is_target.sum())))
             loss = loss + share * weighted_mean(loss_P, actions_P, self._weights_A)
         return loss

@@ -11,21 +11,21 @@ import numpy.typing as npt
 from model.batch import NewEvents
 from model.candidates import leave_out_seen
 from model.layout import Integers
+from model.living_items import LivingItems
 from model.objective import Objective, Pass
 from model.popularity import Popularity
 from model.prequential import Targets, candidate_ranks, join_targets
 from model.rivals import Rivals, join_rivals
 from model.settings import TILE, ModelSettings
 from model.transition_memory import TransitionMemory, last_acted
-from model.vocabulary import Vocabulary
 from model.windows import EncodedSequence
 
 
 class Scoring:
     """Popularity and transition memory of one stream: read before each event, and then told of it."""
 
-    def __init__(self, settings: ModelSettings, vocabulary: Vocabulary) -> None:
-        self._settings, self._vocabulary = settings, vocabulary
+    def __init__(self, settings: ModelSettings, items: LivingItems) -> None:
+        self._settings, self._items = settings, items
         self.popularity, self.memory = Popularity(), TransitionMemory()
 
     def score(self, objective: Objective, pass_: Pass, encoded: Sequence[EncodedSequence]) -> tuple[Targets, Rivals]:
@@ -33,7 +33,7 @@ class Scoring:
         events = pass_.events.select(pass_.events.is_target)
         columns, num_columns = pass_.columns, objective.num_columns
         num_learned = num_columns if columns is None else len(columns)
-        parts = []
+        parts, item_ID = [], objective.items(pass_)
         rivals = [
             Rivals(
                 np.zeros((0, num_columns), np.bool_), np.zeros((0, num_learned, len(self._settings.counts)), np.float32)
@@ -43,8 +43,8 @@ class Scoring:
             tile = events.select(slice(start, start + TILE))
             popular_QI = self.popularity.before_each(tile.rows, num_columns)
             counted_QIG = self._counted(tile, encoded, popular_QI)
-            scores_QI = objective.scores(pass_, slice(start, start + TILE), counted_QIG)
-            candidates_QI = self._vocabulary.before(tile.numbers, num_columns)
+            scores_QI = objective.scores(pass_, slice(start, start + TILE), item_ID, counted_QIG)
+            candidates_QI = self._items.candidates(tile, num_columns)
             repeat_Q = leave_out_seen(candidates_QI, tile, encoded)
             self.popularity.update(tile.rows)
             parts.append(

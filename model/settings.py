@@ -60,6 +60,8 @@ class ModelSettings:
     """Rows that names and values of user features share by hash; 0: the model is told of none."""
     shared_rows: int = 256
     """Rows that stand, two together, for ids that have none of their own."""
+    content_rows: int = 4_096
+    """Rows that the words of what the catalogue says of items share by hash; 0: the model is told of none."""
 
     def __post_init__(self) -> None:
         _require(1 <= len(self.actions) <= 31, "actions", "1 to 31 names", self.actions)
@@ -81,6 +83,7 @@ class ModelSettings:
         _require(self.ranking_experts >= 1, "ranking_experts", ">= 1", self.ranking_experts)
         _require(self.feature_rows >= 0, "feature_rows", ">= 0", self.feature_rows)
         _require(self.shared_rows >= 1, "shared_rows", ">= 1", self.shared_rows)
+        _require(self.content_rows == 0 or self.content_rows >= 2, "content_rows", "0 or >= 2", self.content_rows)
 
     @property
     def counts(self) -> tuple[str, ...]:

@@ -53,8 +53,11 @@ class Vocabulary:
         return before_QI
 
     def keys(self, rows_N: Integers) -> Integers:
-        """Keys of rows."""
-        return self._key_I[rows_N]
+        """Keys of rows; 0 for one that is nobody's, beyond the last one, too."""
+        keys_N = np.zeros(len(rows_N), np.int64)
+        is_there_N = rows_N < self.num_rows
+        keys_N[is_there_N] = self._key_I[rows_N[is_there_N]]
+        return keys_N
 
     def admit(
         self, keys_N: Integers, item_ids: Sequence[str], seconds_N: Integers, numbers_N: Integers

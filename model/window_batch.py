@@ -23,10 +23,10 @@ class WindowBatch:
     """Row of each token's item, 0 where it has none."""
     has_item_T1: Tensor
     """1.0 where the token has an item."""
-    shared_S: Tensor
+    unknown_S: Tensor
     """Tokens with an item that has no row of its own."""
-    shared_rows_S2: Tensor
-    """Shared rows that stand for each of them."""
+    unknown_keys_S: Integers
+    """Keys of these items."""
     actions_T: Tensor
     """Action masks of the tokens that have one; -1 for the others."""
     told_F: Tensor
@@ -61,6 +61,7 @@ def batch_windows(windows: Sequence[Window], num_targets: int, order: TokenOrder
         reads.append(bos + read)
         targets.append(target)
     room = np.full(len(windows), num_targets)
+    unknown = np.flatnonzero((tokens.has_item[:, 0] > 0) & (tokens.rows == 0))
 
     def tensor(*columns: np.ndarray) -> Tensor:
         return torch.from_numpy(np.concatenate(columns)).to(device)
@@ -68,8 +69,8 @@ def batch_windows(windows: Sequence[Window], num_targets: int, order: TokenOrder
     return WindowBatch(
         rows_T=tensor(tokens.rows),
         has_item_T1=tensor(tokens.has_item),
-        shared_S=tensor(np.flatnonzero(tokens.shared[:, 0] >= 0)),
-        shared_rows_S2=tensor(tokens.shared[tokens.shared[:, 0] >= 0]),
+        unknown_S=tensor(unknown),
+        unknown_keys_S=tokens.keys[unknown],
         actions_T=tensor(tokens.actions),
         told_F=tensor(*tokens.told),
         features_F=tensor(*tokens.features),
@@ -86,7 +87,7 @@ class _Tokens:
     def __init__(self, num_tokens: int) -> None:
         self.rows = np.zeros(num_tokens, np.int64)
         self.has_item = np.zeros((num_tokens, 1), np.float32)
-        self.shared = np.full((num_tokens, 2), -1)
+        self.keys = np.zeros(num_tokens, np.int64)
         self.actions = np.full(num_tokens, -1)
         self.times, self.queries = np.zeros(num_tokens, np.int64), np.zeros(num_tokens, np.int64)
         self.told: list[Integers] = [np.zeros(0, np.int64)]
@@ -104,7 +105,7 @@ class _Tokens:
         following = np.minimum(entries + 1, len(sequence.rows) - 1)
         self.rows[history] = sequence.rows[entries] * tokens.has_item
         self.has_item[history, 0] = tokens.has_item & is_event
-        self.shared[history] = np.where(tokens.has_item[:, None], sequence.shared[entries], -1)
+        self.keys[history] = sequence.keys[entries]
         self.actions[history] = np.where(tokens.has_action & is_event, sequence.actions[entries], -1)
         self.times[history] = sequence.seconds[entries]
         self.queries[history] = sequence.seconds[np.where(tokens.has_action, following, entries)]
@@ -119,6 +120,6 @@ class _Tokens:
         sequence, targets = window.sequence, window.targets
         places = first + np.arange(len(targets))
         self.rows[places], self.has_item[places] = sequence.rows[targets], 1
-        self.shared[places] = sequence.shared[targets]
+        self.keys[places] = sequence.keys[targets]
         self.times[places] = self.queries[places] = sequence.seconds[targets]
         return places

@@ -26,8 +26,8 @@ class EncodedSequence:
 
     rows: Integers
     """Row of each event's item; 0 for a feature, and where the item has none of its own."""
-    shared: Integers
-    """Rows that stand for an item that has none of its own, [n, 2]; -1 for what has one, and for features."""
+    keys: Integers
+    """Key of each event's item; 0 for a feature."""
     seconds: Integers
     actions: Integers
     """Action masks; 0 for a feature."""
@@ -50,7 +50,7 @@ class EncodedSequence:
         """Some of the entries, in their order."""
         return EncodedSequence(
             rows=self.rows[entries],
-            shared=self.shared[entries],
+            keys=self.keys[entries],
             seconds=self.seconds[entries],
             actions=self.actions[entries],
             features=self.features[entries],

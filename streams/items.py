@@ -9,6 +9,8 @@ from streams.events import MAX_EVENT_BYTES, MAX_ID_BYTES, Id, Time
 
 MAX_TITLE_LENGTH = 1_000
 """Most characters of a title."""
+MAX_TEXT_LENGTH = 10_000
+"""Most characters of a text."""
 MAX_CATEGORIES = 64
 """Most categories of an item."""
 
@@ -23,8 +25,14 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     item_id: Id
     title: Annotated[str, Meta(max_length=MAX_TITLE_LENGTH)] = ""
     categories: Annotated[tuple[Id, ...], Meta(max_length=MAX_CATEGORIES)] = ()
+    author: Annotated[str, Meta(max_length=MAX_TITLE_LENGTH)] = ""
+    """Who made it, or sells it."""
+    text: Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)] = ""
+    """What it is about, in words; the model reads the first few."""
     available: bool = True
     """Whether it may be recommended now."""
+    forgotten: bool = False
+    """Whether nothing may be kept or learned of it (see `headwater forget item`)."""
     ts_ms: Time = 0
     """When this was so, milliseconds since 1970."""
 

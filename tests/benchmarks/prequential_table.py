@@ -54,6 +54,7 @@ ROWS = {
     "no replay": Row(learn=LearnSettings(replay_events=0)),
     "no fast memory": Row(model=ModelSettings(transition_memory=False)),
     "no popularity prior": Row(model=ModelSettings(popularity_prior=False)),
+    "no content": Row(model=ModelSettings(content_rows=0)),
     "neither, no replay": Row(
         model=ModelSettings(transition_memory=False, popularity_prior=False), learn=LearnSettings(replay_events=0)
     ),

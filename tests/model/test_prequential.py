@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from torch import Tensor
 
 from model.evaluation import Histories, Interaction
 from model.objective import Objective, Pass
@@ -53,9 +54,9 @@ def test_constant_and_nan_scores_rank_no_better_than_chance(value: float, monkey
     real = Objective.scores
 
     def dead(
-        self: Objective, pass_: Pass, tile: slice, counted_QIG: npt.NDArray[np.float32]
+        self: Objective, pass_: Pass, tile: slice, items: Tensor, counted_QIG: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        return np.full_like(real(self, pass_, tile, counted_QIG), value)
+        return np.full_like(real(self, pass_, tile, items, counted_QIG), value)
 
     monkeypatch.setattr(Objective, "scores", dead)
     learner = learner_factory()

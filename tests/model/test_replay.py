@@ -1,8 +1,14 @@
 import numpy as np
 
+from model.layout import Integers
 from model.replay import ReplayBuffer
 from model.user_features import NO_FEATURE
 from model.windows import EncodedSequence
+
+
+def same(keys: Integers) -> Integers:
+    """Rows that are named like keys."""
+    return keys
 
 
 def sequence_of(row: int, count: int = 3) -> EncodedSequence:
@@ -11,7 +17,7 @@ def sequence_of(row: int, count: int = 3) -> EncodedSequence:
         rows=column,
         seconds=np.arange(count),
         actions=np.ones(count, np.int64),
-        shared=np.full((count, 2), -1),
+        keys=column,
         features=np.full((count, 2), NO_FEATURE),
         group_starts=np.arange(count),
         new=np.ones(count, np.int64),
@@ -24,7 +30,7 @@ def test_users_are_drawn_evenly_from_all_that_came() -> None:
     buffer = ReplayBuffer(100, 5, seed=0)
     for user in range(50):
         buffer.put(f"u{user}", sequence_of(user))
-    drawn = [int(sequence.rows[0]) for _ in range(1_000) for sequence in buffer.draw(12)]
+    drawn = [int(sequence.rows[0]) for _ in range(1_000) for sequence in buffer.draw(12, same)]
     counts = np.bincount(drawn, minlength=50)
     assert abs(counts - 80).max() < 4.5 * 80**0.5
 
@@ -32,10 +38,10 @@ def test_users_are_drawn_evenly_from_all_that_came() -> None:
 def test_a_draw_names_no_user_twice_and_no_more_than_there_are() -> None:
     """A step would learn one user twice, or never end."""
     buffer = ReplayBuffer(100, 5, seed=0)
-    assert buffer.draw(3) == []
+    assert buffer.draw(3, same) == []
     for user in range(3):
         buffer.put(f"u{user}", sequence_of(user))
-    assert sorted(int(sequence.rows[0]) for sequence in buffer.draw(10)) == [0, 1, 2]
+    assert sorted(int(sequence.rows[0]) for sequence in buffer.draw(10, same)) == [0, 1, 2]
 
 
 def test_a_draw_holds_so_many_events_whatever_a_user_has() -> None:
@@ -44,9 +50,9 @@ def test_a_draw_holds_so_many_events_whatever_a_user_has() -> None:
         buffer = ReplayBuffer(100, 50, seed=0)
         for user in range(60):
             buffer.put(f"u{user}", sequence_of(user, length))
-        assert buffer.draw(0) == []
-        assert sum(len(sequence.rows) for sequence in buffer.draw(40)) == 40
-        assert sum(len(sequence.rows) for sequence in buffer.draw(39)) == 39 + 1 * (length > 1)
+        assert buffer.draw(0, same) == []
+        assert sum(len(sequence.rows) for sequence in buffer.draw(40, same)) == 40
+        assert sum(len(sequence.rows) for sequence in buffer.draw(39, same)) == 39 + 1 * (length > 1)
 
 
 def test_over_capacity_the_choice_of_users_is_even_and_memory_bounded() -> None:
@@ -57,7 +63,7 @@ def test_over_capacity_the_choice_of_users_is_even_and_memory_bounded() -> None:
         for user in range(200):
             for _ in range(3):
                 buffer.put(f"u{user}", sequence_of(user))
-        kept = {int(sequence.rows[0]) for sequence in buffer.draw(1_000)}
+        kept = {int(sequence.rows[0]) for sequence in buffer.draw(1_000, same)}
         assert len(buffer) == len(kept) == 20
         early += sum(user < 100 for user in kept)
     assert 340 < early < 460
@@ -70,7 +76,7 @@ def test_the_newest_events_replace_older_ones_and_groups_stay_right() -> None:
     long = sequence_of(2, 6)
     long.group_starts[:] = [0, 0, 0, 3, 4, 4]
     buffer.put("u", long)
-    (kept,) = buffer.draw(1)
+    (kept,) = buffer.draw(1, same)
     assert kept.rows.tolist() == [2, 2, 2, 2]
     assert kept.group_starts.tolist() == [0, 1, 2, 2]
     assert not kept.new.any()
@@ -81,14 +87,21 @@ def test_a_restored_buffer_draws_what_the_original_would_have() -> None:
     one = ReplayBuffer(10, 5, seed=3)
     for user in range(30):
         one.put(f"u{user}", sequence_of(user, 1 + user % 5))
-    one.draw(12)
+    one.draw(12, same)
     other = ReplayBuffer(10, 5, seed=3)
     other.load(one.state())
     for buffer in (one, other):
         buffer.put("u99", sequence_of(99))
     for _ in range(5):
-        for left, right in zip(one.draw(12), other.draw(12), strict=True):
+        for left, right in zip(one.draw(12, same), other.draw(12, same), strict=True):
             assert left.rows.tolist() == right.rows.tolist()
+
+
+def test_items_have_the_rows_of_now() -> None:
+    """The past would be learned into the row of another item, which has it since."""
+    buffer = ReplayBuffer(2, 4, seed=0)
+    buffer.put("u", sequence_of(7))
+    assert [buffer.draw(1, lambda keys: keys * gone)[0].rows.tolist() for gone in (0, 2)] == [[0] * 3, [14] * 3]
 
 
 def test_an_empty_buffer_survives_a_round_trip() -> None:
@@ -96,7 +109,7 @@ def test_an_empty_buffer_survives_a_round_trip() -> None:
     buffer = ReplayBuffer(10, 5, seed=3)
     buffer.load(ReplayBuffer(10, 5, seed=3).state())
     assert len(buffer) == 0
-    assert buffer.draw(2) == []
+    assert buffer.draw(2, same) == []
 
 
 def test_a_user_who_was_forgotten_is_drawn_no_more_and_the_others_as_before() -> None:
@@ -108,19 +121,21 @@ def test_a_user_who_was_forgotten_is_drawn_no_more_and_the_others_as_before() ->
         buffer.forget(f"u{gone}")
         buffer.forget("nobody")
         others = sorted({0, 1, 2, 3} - {gone})
-        assert sorted(int(sequence.rows[0]) for sequence in buffer.draw(99)) == others
+        assert sorted(int(sequence.rows[0]) for sequence in buffer.draw(99, same)) == others
         state = buffer.state()
         assert f"u{gone}".encode() not in state["replay.user_bytes"].tobytes()
-        assert gone not in state["replay.rows"]
+        assert gone not in state["replay.keys"]
         restored = ReplayBuffer(4, 5, seed=0)
         restored.load(state)
         for each in (buffer, restored):
             for user in others:
                 each.put(f"u{user}", sequence_of(10 + user))
             each.put("u9", sequence_of(9))
-            assert sorted(int(sequence.rows[0]) for sequence in each.draw(99)) == sorted([9, *(10 + u for u in others)])
+            assert sorted(int(sequence.rows[0]) for sequence in each.draw(99, same)) == sorted(
+                [9, *(10 + u for u in others)]
+            )
             each.put("u8", sequence_of(8))
-            assert len(each) == len(each.draw(99)) == 4
+            assert len(each) == len(each.draw(99, same)) == 4
 
 
 def test_the_last_user_can_be_forgotten() -> None:
@@ -128,7 +143,7 @@ def test_the_last_user_can_be_forgotten() -> None:
     buffer = ReplayBuffer(4, 5, seed=0)
     buffer.put("u", sequence_of(1))
     buffer.forget("u")
-    assert (len(buffer), buffer.draw(1)) == (0, [])
+    assert (len(buffer), buffer.draw(1, same)) == (0, [])
     restored = ReplayBuffer(4, 5, seed=0)
     restored.load(buffer.state())
-    assert restored.draw(1) == []
+    assert restored.draw(1, same) == []

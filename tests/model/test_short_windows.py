@@ -30,7 +30,7 @@ def window_of(context: int, new: int) -> Window:
         rows=np.arange(count),
         seconds=np.arange(count) * 60,
         actions=np.ones(count, np.int64),
-        shared=np.full((count, 2), -1),
+        keys=np.arange(count),
         features=np.full((count, 2), NO_FEATURE),
         group_starts=group_starts(np.arange(count) // 2),
         new=np.r_[np.zeros(context, np.int64), np.full(new, 3)],
