@@ -47,7 +47,7 @@ class LivingItems:
             max_items=learn.max_items,
             seed=learn.seed,
         )
-        self.contents = Contents(learn.max_items, model.content_rows)
+        self.undescribe()
         unforgotten = Where(admission, lambda keys_N, _: ~self.contents.is_forgotten(keys_N))
         self.vocabulary = Vocabulary(learn.max_items, unforgotten)
         self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days or math.inf)
@@ -55,6 +55,10 @@ class LivingItems:
         self.table = ItemTable(model.dim, num_rows, learn.row_rate, generator, device)
         self._seconds = 0
         self._looked = 0
+
+    def undescribe(self) -> None:
+        """Begin with a catalogue that says nothing."""
+        self.contents = Contents(self._learn.max_items, self._model.content_rows)
 
     def encode(self, sequences: Sequence[UserSequence], events: NewEvents) -> list[EncodedSequence]:
         """Sequences in numbers; ids of new events are admitted, in their order.

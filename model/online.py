@@ -98,6 +98,11 @@ class OnlineLearner:
         """Items that have a row."""
         return len(self._items.vocabulary)
 
+    @property
+    def num_described(self) -> int:
+        """Items that the catalogue describes."""
+        return len(self._items.contents)
+
     def step(self, sequences: Sequence[UserSequence]) -> StepReport:
         """Admit ids, score the new events with the current weights, then learn them (with some of the past).
 
@@ -147,6 +152,10 @@ class OnlineLearner:
     def withdraw(self, item_id: str) -> None:
         """Know nothing of what the catalogue said of an item."""
         self._items.contents.remove(item_id)
+
+    def withdraw_all(self) -> None:
+        """Know nothing of what the catalogue said of any item."""
+        self._items.undescribe()
 
     def forget(self, user_id: str) -> None:
         """Draw nothing of a user's past any more; the weights keep what they learned of it."""

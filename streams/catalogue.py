@@ -7,7 +7,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
 from kafka.errors import KafkaError  # type: ignore[import-untyped]  # the same
 
-from streams.items import InvalidItemError, Item, decode_item
+from streams.items import InvalidItemError, Item, Withdrawn, decode_news
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 
@@ -120,14 +120,12 @@ class _Reading:
         self.unavailable: set[str] = set()
 
     def apply(self, key: bytes | None, value: bytes | None) -> None:
-        if value is None:
-            item_id = (key or b"").decode("utf-8", "replace")
-            self.items.pop(item_id, None)
-            self.unavailable.discard(item_id)
-            return
-        item = decode_item(key, value)
-        self.items[item.item_id] = item
-        if item.available:
+        item = decode_news(key, value)
+        if isinstance(item, Withdrawn):
+            self.items.pop(item.item_id, None)
+        else:
+            self.items[item.item_id] = item
+        if isinstance(item, Withdrawn) or item.is_shown:
             self.unavailable.discard(item.item_id)
         else:
             self.unavailable.add(item.item_id)

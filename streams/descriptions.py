@@ -19,7 +19,7 @@ def description_of(item: Item) -> Description:
     return Description(
         item_id=item.item_id,
         words=words,
-        available=item.available and not item.forgotten,
+        available=item.is_shown,
         forgotten=item.forgotten,
     )
 

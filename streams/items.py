@@ -1,6 +1,6 @@
 """The records of the compacted topic `items`: what an item is called, what it is about, whether it may be shown."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,17 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts_ms: Time = 0
     """When this was so, milliseconds since 1970."""
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it may be in an answer."""
+        return self.available and not self.forgotten
+
+
+class Withdrawn(NamedTuple):
+    """An item of which the catalogue says nothing any more."""
+
+    item_id: str
+
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Item)
@@ -65,3 +76,10 @@ def decode_item(key: bytes | None, value: bytes) -> Item:
     if key != item.item_id.encode("utf-8", "surrogatepass"):
         raise InvalidItemError(f"key must equal item_id, got {(key or b'')[:64]!r} for {item.item_id[:64]!r}")
     return item
+
+
+def decode_news(key: bytes | None, value: bytes | None) -> Item | Withdrawn:
+    """Read one record of the topic `items`, where one without a value withdraws; raises `InvalidItemError`."""
+    if value is None:
+        return Withdrawn((key or b"").decode("utf-8", "replace"))
+    return decode_item(key, value)

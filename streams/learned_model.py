@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
+from kafka import TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
@@ -26,17 +27,18 @@ logger = logging.getLogger(__name__)
 class LearnedModel:
     """An online learner, what it has learned so far, and the store that its versions go to."""
 
-    def __init__(self, learner: OnlineLearner, store: SnapshotStore, *, topic: str, topic_id: str) -> None:
+    def __init__(self, learner: OnlineLearner, store: SnapshotStore, topic_ids: Mapping[str, str]) -> None:
         self.learner = learner
         self.store = store
         # A topic that was deleted and made anew is another log: offsets of the former say nothing of it.
-        self.log = f"{topic}@{topic_id}"
+        self.logs = {topic: f"{topic}@{topic_id}" for topic, topic_id in topic_ids.items()}
         self.run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
         self.version = 0
         self.skipped_in_a_row = 0
         self.event_time_ms = 0
         self.created_ms = 0
-        self.offsets: dict[int, int] = {}
+        self.offsets: dict[Any, int] = {}
+        """Next offset by `TopicPartition`."""
         self.marks = SampleMarks()
         self.ranges = LearnedRanges()
         self.rank_log: RankLog | None = None
@@ -44,16 +46,19 @@ class LearnedModel:
 
     @classmethod
     def open(
-        cls, store: SnapshotStore, model: ModelSettings, learn: LearnSettings, *, topic: str, topic_id: str
+        cls, store: SnapshotStore, model: ModelSettings, learn: LearnSettings, topic_ids: Mapping[str, str]
     ) -> "LearnedModel":
-        """Go on from the newest version, or begin; raises `SetupError` where that version is of another shape."""
+        """Go on from the newest version, or begin; `topic_ids` are those of all topics that are read.
+
+        Raises `SetupError` where that version is of another shape.
+        """
         pointer = store.latest()
         if pointer is None:
-            return cls(OnlineLearner(model, learn), store, topic=topic, topic_id=topic_id)
+            return cls(OnlineLearner(model, learn), store, topic_ids)
         manifest = store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
         _check_config(manifest, model)
         weights, trainer = store.load(manifest, "model"), store.load(manifest, "trainer")
-        opened = cls(OnlineLearner.restore(model, learn, weights, trainer), store, topic=topic, topic_id=topic_id)
+        opened = cls(OnlineLearner.restore(model, learn, weights, trainer), store, topic_ids)
         opened.run_id = manifest.run_id
         # A publish that died between manifest and pointer has taken the next number.
         opened.version = max(store.versions(manifest.run_id))
@@ -67,7 +72,11 @@ class LearnedModel:
                 f"snapshot {manifest.run_id}/v{manifest.version} cannot be gone on from: {error}; "
                 "use another snapshots.url"
             ) from error
-        opened.offsets = {int(number): offset for number, offset in manifest.offsets.get(opened.log, {}).items()}
+        opened.offsets = {
+            TopicPartition(topic, int(number)): offset
+            for topic, log in opened.logs.items()
+            for number, offset in manifest.offsets.get(log, {}).items()
+        }
         return opened
 
     @property
@@ -134,7 +143,7 @@ class LearnedModel:
             "drift_alarms": heartbeat.drift_alarms,
         }
 
-    def cut(self, offsets: Mapping[int, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:
+    def cut(self, offsets: Mapping[Any, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:
         """Copy everything now; the returned call writes it and may run in another thread."""
         self.version += 1
         self.offsets = dict(offsets)
@@ -146,7 +155,7 @@ class LearnedModel:
             run_id=self.run_id,
             version=self.version,
             tables={"items": Table(rows=self.num_rows, dim=weight.shape[1], dtype=str(weight.dtype))},
-            offsets={self.log: {str(number): offset for number, offset in sorted(offsets.items())}},
+            offsets=self._offsets_by_log(),
             sample_marks=self.marks.as_manifest(),
             event_time_ms=self.event_time_ms,
             created_ms=self.created_ms,
@@ -156,6 +165,12 @@ class LearnedModel:
             learned_kafka_ms=sorted(learned_kafka_ms.items()),
         )
         return lambda: self.store.publish({"model": weights, "trainer": trainer}, draft)
+
+    def _offsets_by_log(self) -> dict[str, dict[str, int]]:
+        by_log: dict[str, dict[str, int]] = {}
+        for (topic, number), offset in sorted(self.offsets.items()):
+            by_log.setdefault(self.logs[topic], {})[str(number)] = offset
+        return by_log
 
 
 def _as_json(model: ModelSettings) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A version is a checkpoint. One turn of the loop:
 
-1. read samples and take them in the order of `SampleMerge`; drop what the high-water mark of their log has passed (a
-   duplicate after a replay);
+1. read samples and news of the catalogue and take them in the order of `LogMerge`; drop samples that the high-water
+   mark of their log has passed (duplicates after a replay); what the catalogue says holds from the next step on;
 2. gather a micro-batch until it holds `batch_events` new events, or the log has no more and its oldest sample waited
    `linger_seconds`; a user who was forgotten in between is forgotten here, once the user's samples before are learned;
 3. step: score the new events with the current weights, then learn them; marks and offsets move with the step;
@@ -29,12 +29,14 @@ from typing import Any
 
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
+from streams.descriptions import description_of
 from streams.forgotten import Due, Forgotten
+from streams.items import Item, Withdrawn
 from streams.learned_model import LearnedModel
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
-from streams.sample_merge import PlacedSample
-from streams.sample_reader import SampleReader
+from streams.log_merge import Placed
+from streams.log_reader import LogReader, Topics
 
 logger = logging.getLogger(__name__)
 
@@ -45,30 +47,32 @@ GATHER_MS = 5
 
 
 class Learner:
-    """One learner over all partitions of `samples`."""
+    """One learner over all partitions of `samples` and of the catalogue."""
 
     def __init__(
-        self, settings: LearnerSettings, model: LearnedModel, consumer: Any, topic: str, metrics: LearnerMetrics
+        self, settings: LearnerSettings, model: LearnedModel, consumer: Any, topics: Topics, metrics: LearnerMetrics
     ) -> None:
         self.settings = settings
         self.model = model
         self.consumer = consumer
-        self.topic = topic
         self.metrics = metrics
         self.stopping = threading.Event()
-        self._reader = SampleReader(settings, model, consumer, topic, metrics)
+        self._reader = LogReader(settings, model, consumer, topics, metrics)
         self._batch = MicroBatch(model.num_events)
         self._waits_since = 0.0
         self._positions = dict(model.offsets)
         self._learned_kafka_ms: Counter[int] = Counter()
         self._has_forgotten = False
-        """Whether a user was forgotten whom the newest version may still know."""
+        """Whether somebody or something was forgotten that the newest version may still know."""
         self._published_at, self._published_step = time.monotonic(), model.num_steps
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._publishing: Future[Manifest] | None = None
 
     def run(self) -> None:
         """Learn until `stopping` is set, then learn what was gathered and publish it."""
+        if not any(source.topic == self._reader.topics.items for source in self._positions):
+            # A catalogue that was made anew says all that there is to say.
+            self.model.learner.withdraw_all()
         self._reader.seek(self._positions)
         while not self.stopping.is_set():
             self._read()
@@ -99,14 +103,17 @@ class Learner:
     def _has_lingered(self) -> bool:
         return time.monotonic() - self._waits_since >= self.settings.linger_seconds
 
-    def _take(self, placed: PlacedSample) -> None:
+    def _take(self, placed: Placed) -> None:
         """Step 1 and 2 for one record."""
-        if placed.sample is None:
+        news, source = placed.news, placed.source
+        if news is None:
             self.metrics.malformed.inc()
-            logger.warning("no sample in %s[%d] at offset %d", self.topic, placed.partition, placed.offset)
+            logger.warning("nothing of ours in %s[%d] at offset %d", source.topic, source.partition, placed.offset)
+        elif isinstance(news, Item | Withdrawn):
+            self._describe(news)
         else:
-            self._gather(placed.sample)
-        self._positions[placed.partition] = placed.offset + 1
+            self._gather(news)
+        self._positions[source] = placed.offset + 1
         if self._batch.num_events >= self.model.batch_events:
             self._learn()
 
@@ -123,6 +130,14 @@ class Learner:
             self._waits_since = time.monotonic()
         self.model.marks.pass_over(sample)
         self._batch.add(sample)
+
+    def _describe(self, news: Item | Withdrawn) -> None:
+        if isinstance(news, Withdrawn):
+            self.model.learner.withdraw(news.item_id)
+        else:
+            self.model.learner.describe(description_of(news))
+            self._has_forgotten |= news.forgotten
+        self.metrics.described.set(self.model.learner.num_described)
 
     def _forget(self, forgotten: Forgotten) -> None:
         if self._batch.holds(forgotten.user_id):

@@ -16,7 +16,9 @@ class LearnerMetrics:
         self.duplicates = Counter(
             "headwater_samples_duplicate", "Samples dropped as already learned", registry=registry
         )
-        self.malformed = Counter("headwater_samples_malformed", "Records that are no sample", registry=registry)
+        self.malformed = Counter(
+            "headwater_samples_malformed", "Records that are no sample, or no item", registry=registry
+        )
         self.missing = Counter(
             "headwater_samples_missing", "Samples that expired before they were learned", registry=registry
         )
@@ -29,6 +31,7 @@ class LearnerMetrics:
             "headwater_steps_skipped_in_a_row", "Newest steps without a finite loss; 0 is well", registry=registry
         )
         self.vocabulary = Gauge("headwater_vocabulary_rows", "Rows of the item table", registry=registry)
+        self.described = Gauge("headwater_items_described", "Items that the catalogue describes", registry=registry)
         self.unpublished = Gauge("headwater_unpublished_records", "Records that no version holds", registry=registry)
         self.behind = Gauge(
             "headwater_learner_behind_seconds", "Age of the newest learned record; 0 when idle", registry=registry

@@ -17,6 +17,7 @@ from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
+from streams.log_reader import Topics
 from streams.rank_log import RankLog
 from streams.reachability import no_answer
 from streams.topics import MAX_SAMPLE_BYTES, TopicSettings, existing_topic
@@ -36,16 +37,15 @@ def run_learner(
     snapshots: SnapshotSettings,
 ) -> int:
     """Learn until SIGTERM or SIGINT, publish what was learned, return 0; raises `SetupError`."""
-    described = existing_topic(kafka, topics.samples)
+    read = Topics(topics.samples, topics.items)
+    topic_ids = {topic: existing_topic(kafka, topic).topic_id for topic in read}
     metrics = LearnerMetrics()
     metrics.serve(learner.metrics_host, learner.metrics_port)
-    opened = LearnedModel.open(
-        SnapshotStore(snapshots), model, learn, topic=topics.samples, topic_id=described.topic_id
-    )
+    opened = LearnedModel.open(SnapshotStore(snapshots), model, learn, topic_ids)
     logger.info("going on from %s/v%d with %d items", opened.run_id, opened.version, opened.num_rows)
     if learner.ranks is not None:
         opened.rank_log = RankLog(learner.ranks, opened.num_events)
-    process = Learner(learner, opened, connect_consumer(kafka), topics.samples, metrics)
+    process = Learner(learner, opened, connect_consumer(kafka), read, metrics)
     _stop_on_signals(process)
     try:
         process.run()
@@ -62,7 +62,7 @@ def run_learner(
 
 
 def connect_consumer(kafka: KafkaSettings) -> KafkaConsumer:
-    """A consumer for samples, which is told where to read; raises `SetupError` where no broker answers."""
+    """A consumer for the learner, which is told where to read; raises `SetupError` where no broker answers."""
     try:
         return KafkaConsumer(
             **client_options(kafka),

@@ -30,13 +30,14 @@ from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_process import connect_consumer
+from streams.log_reader import Topics
 from streams.replay_process import run_replay
 from streams.topics import create_topics, existing_topic
 from tests.benchmarks.prequential_table import dataset_of
 
 LIMIT_SECONDS = 1_800.0
 PARTS = {
-    "read, merge and decode samples": [("sample_reader.py", "poll"), ("sample_reader.py", "take")],
+    "read, merge and decode samples": [("log_reader.py", "poll"), ("log_reader.py", "take")],
     "micro-batches": [("batch.py", "sequences"), ("batch.py", "fits"), ("batch.py", "add")],
     "ids to rows": [("living_items.py", "encode")],
     "forward, new events": [("online.py", "_forward")],
@@ -97,10 +98,10 @@ def _make_samples(dataset: Dataset, settings: Settings, broker: BenchBroker) -> 
 def _learn(settings: Settings, num_samples: int, folder: Path) -> tuple[int, float]:
     """Learn all samples; how many events that were, and how long it took."""
     store = SnapshotStore(replace(settings.snapshots, url=str(folder)))
-    topic = settings.topics.samples
-    topic_id = existing_topic(settings.kafka, topic).topic_id
-    model = LearnedModel.open(store, settings.model, settings.learn, topic=topic, topic_id=topic_id)
-    learner = Learner(settings.learner, model, connect_consumer(settings.kafka), topic, LearnerMetrics())
+    topics = Topics(settings.topics.samples, settings.topics.items)
+    topic_ids = {topic: existing_topic(settings.kafka, topic).topic_id for topic in topics}
+    model = LearnedModel.open(store, settings.model, settings.learn, topic_ids)
+    learner = Learner(settings.learner, model, connect_consumer(settings.kafka), topics, LearnerMetrics())
     done = threading.Thread(target=_stop_when_done, args=(learner, num_samples))
     began = time.monotonic()
     done.start()

@@ -13,17 +13,20 @@ from storage.manifest import Manifest
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from streams.batch import MicroBatch
+from streams.items import Item, Withdrawn
 from streams.learned import LearnedRanges
 from streams.learned_model import LearnedModel
 from streams.learner import Learner
 from streams.learner_metrics import LearnerMetrics
 from streams.learner_settings import LearnerSettings
+from streams.log_reader import Topics
 from streams.rank_log import RankLog
 from streams.samples import Sample
-from tests.streams.made_samples import LOG_ID, TOPIC, LogConsumer, SampleLog, make_samples
+from tests.streams.made_samples import CATALOGUE, LOG_ID, TOPIC, LogConsumer, SampleLog, make_samples
 
 MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1)
 LEARN = LearnSettings(batch_events=8, replay_events=20, device="cpu")
+TOPICS = Topics(TOPIC, CATALOGUE)
 VERSION_SECONDS = 4
 """Time between two versions, by a clock of which a poll (or a step, where one poll brings all) takes a second."""
 WHOLE_LOG = 1_000
@@ -78,9 +81,9 @@ class Bench:
         self.num_records = 3
         self.missing_samples: Literal["stop", "skip"] = "stop"
 
-    def learner(self, *, topic_id: str = "t1", model: ModelSettings = MODEL) -> Learner:
+    def learner(self, *, topic_id: str = "t1", catalogue_id: str = "c1", model: ModelSettings = MODEL) -> Learner:
         """A learner that goes on from the newest version and stops at the log's end."""
-        opened = LearnedModel.open(self.store, model, LEARN, topic=TOPIC, topic_id=topic_id)
+        opened = LearnedModel.open(self.store, model, LEARN, {TOPIC: topic_id, CATALOGUE: catalogue_id})
         if self.ranks is not None:
             opened.rank_log = RankLog(self.ranks, opened.num_events)
         settings = LearnerSettings(
@@ -90,7 +93,7 @@ class Bench:
             missing_samples=self.missing_samples,
         )
         consumer = LogConsumer(self.log, num_records=self.num_records)
-        learner = Learner(settings, opened, consumer, TOPIC, LearnerMetrics())
+        learner = Learner(settings, opened, consumer, TOPICS, LearnerMetrics())
         learner._publisher.shutdown()
         learner._publisher = SameThread()  # type: ignore[assignment]  # the two methods that are called
         if self.num_records == WHOLE_LOG:
@@ -129,9 +132,12 @@ BenchFactory = Callable[..., Bench]
 
 
 def the_log(num: int = 100) -> SampleLog:
-    """A log in which a worker sent some samples again after it was restored."""
+    """A log in which a worker sent some samples again after it was restored, and news of the catalogue in between."""
     samples = make_samples(num)
     log = SampleLog().send(samples[: num // 2])
+    log.describe(500, *(Item(item_id=f"i{item}", categories=(f"c{item % 3}",)) for item in range(10)))
+    log.describe(20_500, Item(item_id="i3", available=False), Item(item_id="i4", forgotten=True))
+    log.describe(60_500, Item(item_id="i3", author="ada"), Withdrawn("i5"))
     log.send(samples[num // 4 : num // 2])
     return log.send(samples[num // 2 :])
 

@@ -4,15 +4,16 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from kafka import TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
-from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  # as above
+from kafka.errors import OffsetOutOfRangeError  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from storage.entries import pack_position
 from storage.sample_body import NEW_ACTION, NEW_EXPOSURE
 from streams.forgotten import Due, Forgotten, encode_forgotten
+from streams.items import Item, Withdrawn, encode_item
 from streams.samples import Sample, encode_sample
 
 TOPIC = "samples"
+CATALOGUE = "items"
 LOG_ID = "log-1"
 """Id of the source topic."""
 CONTEXT = 20
@@ -87,12 +88,14 @@ def make_samples(
 
 
 class Record(NamedTuple):
-    """One record of the topic `samples`."""
+    """One record of the topic `samples`, or of the catalogue."""
 
     partition: int
     offset: int
     value: bytes | None
     timestamp: int = 0
+    topic: str = TOPIC
+    key: bytes | None = None
 
 
 class SampleLog:
@@ -102,6 +105,15 @@ class SampleLog:
         self.partitions: dict[int, list[bytes | None]] = {number: [] for number in range(num_partitions)}
         self.earliest = dict.fromkeys(self.partitions, 0)
         """Where each partition begins: what lies before has expired."""
+        self.items: list[Record] = []
+        """The catalogue, which is there where anything is in it."""
+
+    def describe(self, kafka_ms: int, *news: Item | Withdrawn) -> "SampleLog":
+        """Append to the catalogue what is said of items at a Kafka time."""
+        for each in news:
+            value = None if isinstance(each, Withdrawn) else encode_item(each)
+            self.items.append(Record(0, len(self.items), value, kafka_ms, CATALOGUE, each.item_id.encode()))
+        return self
 
     def send(self, samples: Iterable[Due]) -> "SampleLog":
         """Append samples, or words that a user was forgotten, each to the partition of its source's number."""
@@ -120,68 +132,86 @@ class LogConsumer:
     def __init__(self, log: SampleLog, *, num_records: int = 3) -> None:
         self.log = log
         self.num_records = num_records
-        self.positions: dict[int, int] = {}
-        self.stopped: set[int] = set()
+        self.positions: dict[Any, int] = {}
+        self.stopped: set[Any] = set()
         """Partitions that are paused."""
-        self.held: set[int] = set()
+        self.held: set[Any] = set()
         """Partitions that have more and hand out nothing."""
         self.sought: list[str] = []
+        """Where reading of `samples` began."""
         self.num_polls = 0
         self.closed = False
         self.on_poll: Any = lambda number: None
         self.at_end: Any = lambda: None
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        assert topic == TOPIC
+        if topic == CATALOGUE:
+            return {0} if self.log.items else set()
         return set(self.log.partitions)
 
     def assign(self, partitions: list[Any]) -> None:
-        self.assigned = [partition.partition for partition in partitions]
+        self.assigned = partitions
 
     def assignment(self) -> set[Any]:
-        return {TopicPartition(TOPIC, number) for number in self.assigned}
+        return set(self.assigned)
 
     def position(self, partition: Any) -> int:
-        return self.positions[partition.partition]
+        return self.positions[partition]
 
     def highwater(self, partition: Any) -> int | None:
-        return len(self.log.partitions[partition.partition]) if self.num_polls else None
+        return self._end(partition) if self.num_polls else None
 
     def paused(self) -> set[Any]:
-        return {TopicPartition(TOPIC, number) for number in self.stopped}
+        return self.stopped.copy()
 
     def pause(self, partition: Any) -> None:
-        self.stopped.add(partition.partition)
+        self.stopped.add(partition)
 
     def resume(self, partition: Any) -> None:
-        self.stopped.remove(partition.partition)
+        self.stopped.remove(partition)
 
     def beginning_offsets(self, partitions: list[Any]) -> dict[Any, int]:
-        return {partition: self.log.earliest[partition.partition] for partition in partitions}
+        return {partition: self._beginning(partition) for partition in partitions}
 
     def seek(self, partition: Any, offset: int) -> None:
-        self.positions[partition.partition] = offset
-        self.sought.append(f"{partition.partition}@{offset}")
+        self.positions[partition] = offset
+        self._note(partition, str(offset))
 
     def seek_to_beginning(self, partition: Any) -> None:
-        self.positions[partition.partition] = self.log.earliest[partition.partition]
-        self.sought.append(f"{partition.partition}@beginning")
+        self.positions[partition] = self._beginning(partition)
+        self._note(partition, "beginning")
 
-    def poll(self, *, timeout_ms: int, max_records: int) -> dict[int, list[Record]]:
+    def poll(self, *, timeout_ms: int, max_records: int) -> dict[Any, list[Record]]:
         self.num_polls += 1
         self.on_poll(self.num_polls)
         polled = {}
         for partition in sorted({*self.assigned} - self.stopped - self.held):
             start = self.positions[partition]
-            if start < self.log.earliest[partition] or start > len(self.log.partitions[partition]):
-                raise OffsetOutOfRangeError({TopicPartition(TOPIC, partition): start})
-            values = self.log.partitions[partition][start : start + self.num_records]
-            if values:
-                polled[partition] = [Record(partition, start + place, value) for place, value in enumerate(values)]
-                self.positions[partition] += len(values)
+            if not self._beginning(partition) <= start <= self._end(partition):
+                raise OffsetOutOfRangeError({partition: start})
+            records = self._records(partition)[start : start + self.num_records]
+            if records:
+                polled[partition] = records
+                self.positions[partition] += len(records)
         if not polled:
             self.at_end()
         return polled
+
+    def _records(self, partition: Any) -> list[Record]:
+        topic, number = partition
+        if topic == CATALOGUE:
+            return self.log.items
+        return [Record(number, offset, value) for offset, value in enumerate(self.log.partitions[number])]
+
+    def _end(self, partition: Any) -> int:
+        return len(self._records(partition))
+
+    def _beginning(self, partition: Any) -> int:
+        return self.log.earliest[partition.partition] if partition.topic == TOPIC else 0
+
+    def _note(self, partition: Any, place: str) -> None:
+        if partition.topic == TOPIC:
+            self.sought.append(f"{partition.partition}@{place}")
 
     def close(self) -> None:
         self.closed = True

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka import TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from model.settings import LearnSettings, ModelSettings
@@ -32,22 +33,22 @@ LEARN = LearnSettings(batch_events=8, device="cpu")
 def learned_store(folder: Path) -> SnapshotStore:
     """A store with one version that has learned ten samples."""
     store = SnapshotStore(SnapshotSettings(url=str(folder)))
-    opened = LearnedModel.open(store, MODEL, LEARN, topic=TOPIC, topic_id="t1")
+    opened = LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"})
     batch = MicroBatch(0)
     for sample in make_samples(10):
         opened.marks.pass_over(sample)
         batch.add(sample)
     opened.learn(batch)
-    opened.cut({1: 4, 0: 6}, {5: 2, 3: 1})()
+    opened.cut({TopicPartition(TOPIC, 1): 4, TopicPartition(TOPIC, 0): 6}, {5: 2, 3: 1})()
     return store
 
 
 def test_a_reopened_model_is_the_one_that_was_cut(tmp_path: Path) -> None:
     """Whatever is not restored makes the next step another one than it would have been."""
     store = learned_store(tmp_path)
-    opened = LearnedModel.open(store, MODEL, LEARN, topic=TOPIC, topic_id="t1")
+    opened = LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"})
     assert (opened.version, opened.num_events, opened.num_rows) == (1, 10, len(_items()))
-    assert opened.offsets == {0: 6, 1: 4}
+    assert opened.offsets == {TopicPartition(TOPIC, 0): 6, TopicPartition(TOPIC, 1): 4}
     assert opened.event_time_ms == 9_000
     pointer = store.latest()
     assert pointer is not None
@@ -70,8 +71,8 @@ def _items() -> set[str]:
 def test_a_cut_is_not_changed_by_what_is_learned_after_it(tmp_path: Path) -> None:
     """The version is written in a thread while the learner steps on: shared arrays would tear it."""
     store = learned_store(tmp_path / "one")
-    opened = LearnedModel.open(store, MODEL, LEARN, topic=TOPIC, topic_id="t1")
-    write = opened.cut({0: 6, 1: 4}, {})
+    opened = LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"})
+    write = opened.cut({}, {})
     batch = MicroBatch(10)
     for sample in make_samples(30)[10:]:
         if batch.fits(sample):
@@ -92,9 +93,7 @@ def test_a_fall_of_the_hit_rate_is_logged_and_counted_and_the_window_is_told(
     monkeypatch.setattr("model.drift.THRESHOLD", -1.0)
     learned_store(tmp_path)
     assert "drift: the hit rate has fallen" in caplog.text
-    opened = LearnedModel.open(
-        SnapshotStore(SnapshotSettings(url=str(tmp_path))), MODEL, LEARN, topic=TOPIC, topic_id="t1"
-    )
+    opened = LearnedModel.open(SnapshotStore(SnapshotSettings(url=str(tmp_path))), MODEL, LEARN, {TOPIC: "t1"})
     figures = opened.figures()
     assert figures["drift_alarms"] == figures["window_events_all"] > 0
     assert {"window_hit_rate_fresh_items", "fading_mrr_new_users", "window_auc"} < figures.keys()
@@ -109,7 +108,7 @@ def test_other_model_settings_are_refused_by_name(tmp_path: Path) -> None:
     store = learned_store(tmp_path)
     other = ModelSettings(actions=("like", "rate"), dim=32, window=32, num_layers=1)
     with pytest.raises(SetupError) as raised:
-        LearnedModel.open(store, other, LEARN, topic=TOPIC, topic_id="t1")
+        LearnedModel.open(store, other, LEARN, {TOPIC: "t1"})
     message = str(raised.value)
     assert "dim is 16 there, 32 here" in message
     assert "actions is ['like', 'dislike'] there, ['like', 'rate'] here" in message
@@ -120,7 +119,7 @@ def test_other_model_settings_are_refused_by_name(tmp_path: Path) -> None:
 def test_other_learning_settings_go_on(tmp_path: Path) -> None:
     """A learning rate could never be changed without beginning anew."""
     store = learned_store(tmp_path)
-    opened = LearnedModel.open(store, MODEL, LearnSettings(row_rate=0.1, device="cpu"), topic=TOPIC, topic_id="t1")
+    opened = LearnedModel.open(store, MODEL, LearnSettings(row_rate=0.1, device="cpu"), {TOPIC: "t1"})
     assert opened.num_events == 10
     assert opened.batch_events == 128
 
@@ -136,13 +135,13 @@ def test_a_snapshot_of_another_format_is_refused(tmp_path: Path) -> None:
     pointer["manifest_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     latest.write_text(json.dumps(pointer))
     with pytest.raises(SnapshotError, match="format_version 2, this version reads 1"):
-        LearnedModel.open(store, MODEL, LEARN, topic=TOPIC, topic_id="t1")
+        LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"})
 
 
 def test_two_fresh_learners_have_runs_of_their_own(tmp_path: Path) -> None:
     """Equal run ids would make the versions of two experiments one another's."""
     store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
-    first, second = (LearnedModel.open(store, MODEL, LEARN, topic=TOPIC, topic_id="t1") for _ in range(2))
+    first, second = (LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"}) for _ in range(2))
     assert first.run_id != second.run_id
 
 
@@ -210,9 +209,7 @@ def test_a_learner_that_is_told_to_stop_publishes_what_it_learned(
     assert process.run(tmp_path) == 0
     assert process.consumer.closed
     assert process.served == [("127.0.0.1", 6067)]
-    opened = LearnedModel.open(
-        SnapshotStore(SnapshotSettings(url=str(tmp_path))), MODEL, LEARN, topic=TOPIC, topic_id="t1"
-    )
+    opened = LearnedModel.open(SnapshotStore(SnapshotSettings(url=str(tmp_path))), MODEL, LEARN, {TOPIC: "t1"})
     assert opened.num_events == 10
 
 
