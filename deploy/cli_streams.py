@@ -247,9 +247,37 @@ def forget_user_(
     write_json(json, {"user_id": user, "topic": topics.events, **structs.asdict(delivery), "remains": remains})
     say(f"the request stands at offset {delivery.offset} of {topics.events}-{delivery.partition}")
     say("done as it is applied: the worker deletes what its store holds of the user, then the learner what it replays")
+    _say_remains(remains)
+    return 0
+
+
+def _say_remains(remains: dict[str, str]) -> None:
     say("what remains:")
     for place, what in remains.items():
         say(f"  {place:20} {what}")
+
+
+@forget_app.command(name="item")
+def forget_item_(
+    item: str,
+    *,
+    json: JsonFile = None,
+    kafka: KafkaSettings = KafkaSettings(),  # noqa: B008 - frozen
+    topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
+    snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Take an item out of every answer, have the learner forget it, and say what remains.
+
+    Nothing is learned of it again unless the catalogue describes it anew.
+    """
+    from deploy.forget import forget_item, what_remains_of_item
+
+    delivery = forget_item(kafka, topics, item)
+    remains = what_remains_of_item(topics, snapshots)
+    write_json(json, {"item_id": item, "topic": topics.items, **structs.asdict(delivery), "remains": remains})
+    say(f"the request stands at offset {delivery.offset} of {topics.items}-{delivery.partition}")
+    say("done as it is read: servers leave the item out at once, the learner drops its row, counts and words")
+    _say_remains(remains)
     return 0
 
 

@@ -52,6 +52,9 @@ class NewOutputs:
 
 def encode_new(network: Network, leaf: Leaf, windows: Sequence[Window]) -> NewOutputs:
     """Outputs for all targets of the windows; each window has room for 32 target tokens, whatever it holds, or none."""
+    if not windows:
+        nothing_0D = leaf.value_UD[:0]
+        return NewOutputs(nothing_0D, nothing_0D, nothing_0D, nothing_0D[:, : 1 + network.num_actions])
     windows, order = _by_length(windows), network.token_order
     batch = batch_windows(windows, TILE * order.target_tokens, order, leaf.value_UD.device)
     item_TD, out_TD = _run(network, leaf, batch)

@@ -4,7 +4,7 @@ Shapes: Q retrieval targets, E new events, I rows of the item table (padded), A 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,38 +25,17 @@ from model.optimizer import DenseOptimizer
 from model.prequential import PrequentialMeter, Targets, join_targets
 from model.replay import ReplayBuffer
 from model.retrieval_loss import RetrievalLoss
-from model.rivals import Rivals
+from model.rivals import Rivals, join_rivals
 from model.scoring import Scoring
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
 from model.settings import LearnSettings, ModelSettings
 from model.short_windows import shortened
+from model.step_report import StepReport
 from model.stochastic_length import StochasticLength
 from model.value_scale import ValueScale
 from model.windows import EncodedSequence, Window, cut_windows, most_events
 
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepReport:
-    """What one step did."""
-
-    num_events: int
-    """New events scored."""
-    learned: bool
-    """False where the learner is frozen, nothing was new, or the step was skipped."""
-    skipped: bool
-    """True where a loss or gradient was not finite: the weights are as before."""
-    retrieval_loss: float
-    """Mean over new targets and replayed ones, before the step; NaN where none was computed."""
-    ranking_loss: float
-    """Mean over new events, before the step; NaN where none was computed."""
-    targets: Targets
-    """Ranks of the new first actions, in the order of the stream."""
-    action_logits_EA: npt.NDArray[np.float32]
-    """Log odds of each action for each new event, before the step, in the order of the stream."""
-    values_E: npt.NDArray[np.float64]
-    """Value predicted for each new event, before the step; NaN where the model predicts none."""
 
 
 class OnlineLearner:
@@ -119,9 +98,7 @@ class OnlineLearner:
         if len(events) == 0:
             return self._report(events, join_targets([]), np.zeros((0, self._network.num_tasks), np.float32))
         windows = self._windows(encoded)
-        past = (
-            [] if self.frozen else self._replay.draw(self.learn_settings.replay_events, self._items.vocabulary.lookup)
-        )
+        past = [] if self.frozen else self._past()
         self._network.train(not self.frozen)
         shortens = self.learn_settings.length_alpha < 2 and not self.frozen
         # One draw for both passes: what is counted of the negatives is counted once.
@@ -141,6 +118,15 @@ class OnlineLearner:
             self._replay.put(sequence.user_id, numbers)
         self._evict()
         return report
+
+    def rehearse(self) -> bool:
+        """Take a step on the past alone; whether there was any. Nothing is scored or counted."""
+        past = [] if self.frozen else self._past()
+        if not any((each.rows * each.actions).any() for each in past):
+            return False
+        self._network.train()
+        pass_ = self._objective.forward(order_events([], self.num_events), [], past, self._objective.draw())
+        return self._take_step(self._retrieval_loss(pass_, past, self._frequency, join_rivals([])), pass_)
 
     def describe(self, told: Description) -> None:
         """Take over what the catalogue says of an item from now on; of one that is to be forgotten nothing stays."""
@@ -238,6 +224,10 @@ class OnlineLearner:
         windows = [window for sequence in encoded for window in cut_windows(sequence, most, order)]
         return sorted(windows, key=lambda window: int(window.sequence.place[window.targets[0]]))
 
+    def _past(self) -> list[EncodedSequence]:
+        """Sequences of the past that a step learns again."""
+        return self._replay.draw(self.learn_settings.replay_events, self._items.vocabulary.lookup)
+
     def _shortened(self, windows: Sequence[Window]) -> list[Window]:
         """Windows of a part of long contexts; which part follows from the seed and from where the stream is."""
         settings = self.learn_settings
@@ -286,8 +276,19 @@ class OnlineLearner:
         Returns the report with the losses, and with whether the step was skipped.
         """
         retrieval = self._retrieval_loss(pass_, past, self._frequency, rivals)
+        learned = self._take_step(retrieval + self.learn_settings.ranking_weight * ranking, pass_)
+        return replace(
+            report,
+            learned=learned,
+            skipped=not learned,
+            retrieval_loss=retrieval.item(),
+            ranking_loss=ranking.item(),
+        )
+
+    def _take_step(self, loss: torch.Tensor, pass_: Pass) -> bool:
+        """Whether all was finite, so that it was taken."""
         self._optimizer.clear()
-        torch.autograd.backward(retrieval + self.learn_settings.ranking_weight * ranking)
+        torch.autograd.backward(loss)
         gradient = pass_.leaf.own_UD.grad
         assert gradient is not None
         learned = bool(torch.isfinite(gradient).all()) and self._optimizer.step()
@@ -298,13 +299,7 @@ class OnlineLearner:
             self.num_steps += 1
         else:
             self.num_skipped += 1
-        return replace(
-            report,
-            learned=learned,
-            skipped=not learned,
-            retrieval_loss=retrieval.item(),
-            ranking_loss=ranking.item(),
-        )
+        return learned
 
     def _report(self, events: NewEvents, targets: Targets, told_EK: npt.NDArray[np.float32]) -> StepReport:
         """What a step that has only scored so far did."""

@@ -21,7 +21,9 @@ class Rivals:
 
 
 def join_rivals(parts: Sequence[Rivals]) -> Rivals:
-    """Those of one batch, in turn."""
+    """Those of one batch, in turn; nothing at all where there are no targets."""
+    if not parts:
+        return Rivals(np.zeros((0, 0), np.bool_), np.zeros((0, 0, 0), np.float32))
     return Rivals(
         np.concatenate([part.candidates_QI for part in parts]), np.concatenate([part.counted_QCG for part in parts])
     )

@@ -21,6 +21,7 @@ So a log that is there is learned bit for bit alike, however often the learner d
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -62,8 +63,9 @@ class Learner:
         self._waits_since = 0.0
         self._positions = dict(model.offsets)
         self._learned_kafka_ms: Counter[int] = Counter()
-        self._has_forgotten = False
-        """Whether somebody or something was forgotten that the newest version may still know."""
+        self._has_news = False
+        """Whether something was forgotten or rehearsed since the newest version was cut."""
+        self._learned_at = -math.inf
         self._published_at, self._published_step = time.monotonic(), model.num_steps
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._publishing: Future[Manifest] | None = None
@@ -79,6 +81,7 @@ class Learner:
             if self._batch.samples and self._reader.is_drained and self._has_lingered():
                 self._learn()
             if not self._batch.samples:
+                self._rehearse_if_idle()
                 self._publish_if_due()
         self._learn()
         self._publish_now()
@@ -136,7 +139,7 @@ class Learner:
             self.model.learner.withdraw(news.item_id)
         else:
             self.model.learner.describe(description_of(news))
-            self._has_forgotten |= news.forgotten
+            self._has_news |= news.forgotten
         self.metrics.described.set(self.model.learner.num_described)
 
     def _forget(self, forgotten: Forgotten) -> None:
@@ -145,7 +148,7 @@ class Learner:
         self.model.marks.pass_over(forgotten)
         self.model.forget(forgotten.user_id)
         self.metrics.forgotten.inc()
-        self._has_forgotten = True
+        self._has_news = True
 
     def _learn(self) -> None:
         """Step 3, and 4 where it is time."""
@@ -156,6 +159,7 @@ class Learner:
         self._watch_skips()
         for sample in batch.samples:
             self._learned_kafka_ms.update(sample.kafka_ms)
+        self._learned_at = time.monotonic()
         self.metrics.steps.inc()
         self.metrics.samples.inc(len(batch.samples))
         self.metrics.events.inc(batch.num_events)
@@ -164,6 +168,13 @@ class Learner:
         self.metrics.unpublished.set(self._learned_kafka_ms.total())
         self.metrics.show(self.model.figures())
         self._publish_if_due()
+
+    def _rehearse_if_idle(self) -> None:
+        """Learn some of the past again while nothing new is there."""
+        is_time = time.monotonic() - self._learned_at < self.settings.rehearse_seconds
+        if is_time and self._reader.is_drained and self.model.learner.rehearse():
+            self.metrics.rehearsed.inc()
+            self._has_news = True
 
     def _watch_skips(self) -> None:
         """Say it, with the array to blame, where publishing stops."""
@@ -174,7 +185,7 @@ class Learner:
             logger.error("%d steps in a row without a finite loss: publishing stops; not finite: %s", skipped, blamed)
 
     def _may_publish(self) -> bool:
-        is_news = bool(self._learned_kafka_ms) or self._has_forgotten
+        is_news = bool(self._learned_kafka_ms) or self._has_news
         return is_news and self.model.skipped_in_a_row < self.settings.max_skipped_steps
 
     def _publish_if_due(self) -> None:
@@ -197,7 +208,7 @@ class Learner:
         """The cut is taken here; the writing happens in the thread."""
         assert not self._batch.samples
         learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
-        self._has_forgotten = False
+        self._has_news = False
         write = self.model.cut(self._positions, learned)
         self._publishing = self._publisher.submit(write)
         self._published_at, self._published_step = time.monotonic(), self.model.num_steps

@@ -25,6 +25,7 @@ class LearnerMetrics:
         self.forgotten = Counter("headwater_learner_users_forgotten", "Users who were forgotten", registry=registry)
         self.events = Counter("headwater_events_learned", "New events learned", registry=registry)
         self.steps = Counter("headwater_steps", "Optimizer steps", registry=registry)
+        self.rehearsed = Counter("headwater_steps_rehearsed", "Steps on the past alone, while idle", registry=registry)
         self.versions = Counter("headwater_versions_published", "Snapshots published", registry=registry)
         self.version = Gauge("headwater_snapshot_version", "Newest published version", registry=registry)
         self.skipped_in_a_row = Gauge(

@@ -15,6 +15,9 @@ class LearnerSettings:
     """Publish after every so many steps instead, so that versions of one log are alike; 0: by seconds."""
     linger_seconds: float = 0.2
     """How long a sample may wait for a micro-batch to fill where the log has no more."""
+    rehearse_seconds: float = 0.0
+    """How long the learner goes on with what it replays once it has learned all there is, until more comes. What it
+    learns then depends on the clock: two runs over one log differ."""
     ranks: Path | None = None
     """Keep the rank of every target in this file, as int64 number of the event and float64 rank."""
     max_skipped_steps: int = 10
@@ -33,6 +36,8 @@ class LearnerSettings:
             raise ValueError(f"publish_steps must be >= 0, got {self.publish_steps}")
         if not self.linger_seconds >= 0:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
+        if not self.rehearse_seconds >= 0:
+            raise ValueError(f"rehearse_seconds must be >= 0, got {self.rehearse_seconds}")
         if self.max_skipped_steps < 1:
             raise ValueError(f"max_skipped_steps must be >= 1, got {self.max_skipped_steps}")
         if self.missing_samples not in ("stop", "skip"):

@@ -45,6 +45,7 @@ COMMANDS = [
         ["dlq", "ls"],
         ["dlq", "replay"],
         ["forget"],
+        ["forget", "item"],
         ["forget", "user"],
         ["import"],
         ["schema"],

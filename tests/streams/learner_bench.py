@@ -77,6 +77,7 @@ class Bench:
         self.clock = clock
         self.linger_seconds = 1e9
         self.publish_steps = 0
+        self.rehearse_seconds = 0.0
         self.ranks: Path | None = None
         self.num_records = 3
         self.missing_samples: Literal["stop", "skip"] = "stop"
@@ -90,6 +91,7 @@ class Bench:
             publish_seconds=VERSION_SECONDS,
             publish_steps=self.publish_steps,
             linger_seconds=self.linger_seconds,
+            rehearse_seconds=self.rehearse_seconds,
             missing_samples=self.missing_samples,
         )
         consumer = LogConsumer(self.log, num_records=self.num_records)

@@ -109,7 +109,7 @@ def test_the_metrics_follow_the_learner(bench_factory: BenchFactory) -> None:
     value = learner.metrics.registry.get_sample_value
     assert value("headwater_steps_total") == learner.model.learner.num_steps
     assert value("headwater_versions_published_total") == value("headwater_snapshot_version") == bench.newest().version
-    assert value("headwater_vocabulary_rows") == 12
+    assert value("headwater_vocabulary_rows") == 11
     assert value("headwater_unpublished_records") == 0
     assert value("headwater_learner_behind_seconds") == 0
     assert value("headwater_prequential", {"figure": "events"}) == learner.model.figures()["events"]
@@ -122,3 +122,21 @@ def test_a_new_log_is_learned_though_its_offsets_begin_anew(bench_factory: Bench
     learner = bench_factory(SampleLog().send(former).send(later)).run()
     assert learner.metrics.samples._value.get() == 60
     assert learner.metrics.duplicates._value.get() == 0
+
+
+def test_an_idle_learner_rehearses_as_long_as_it_is_told_to_and_publishes_that(bench_factory: BenchFactory) -> None:
+    """A quiet hour would be lost, or the few users of a night learned by heart."""
+    bench = bench_factory(SampleLog().send(make_samples(16)))
+    bench.rehearse_seconds = 5.0
+    learner = bench.learner()
+
+    def stop_late() -> None:
+        if learner.consumer.num_polls > 40:
+            learner.stopping.set()
+
+    learner.consumer.at_end = stop_late
+    learner.run()
+    assert learner.metrics.steps._value.get() == 2
+    assert 3 <= learner.metrics.rehearsed._value.get() <= 5
+    assert bench.newest().step == 2 + learner.metrics.rehearsed._value.get()
+    assert learner.model.num_events == 16
