@@ -164,10 +164,16 @@ def _declarations(topics: TopicSettings) -> dict[str, dict[str, Any]]:
         "retention.ms": str(int(topics.events_retention_days * day_ms)),
         "message.timestamp.type": "LogAppendTime",
     }
+    items = {
+        "cleanup.policy": "compact",
+        # What was replaced is there for a day, so that a learner that is restarted reads what it had read.
+        "min.compaction.lag.ms": str(day_ms),
+        "message.timestamp.type": "LogAppendTime",
+    }
     samples = {**kept, "max.message.bytes": str(MAX_SAMPLE_BYTES)}
     declared = {
         topics.events: (topics.num_partitions, events),
-        topics.items: (NUM_CATALOGUE_PARTITIONS, {"cleanup.policy": "compact"}),
+        topics.items: (NUM_CATALOGUE_PARTITIONS, items),
         topics.samples: (topics.num_partitions, samples),
         topics.dead_letters: (topics.num_partitions, kept),
     }
