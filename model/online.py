@@ -84,7 +84,13 @@ class OnlineLearner:
         self._items = LivingItems(model_settings, learn_settings, self._network, self._generators["rows"], device)
         self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
         self._objective = Objective(
-            model_settings, self._network, self._items, self._rates, self._values, self._generators["negatives"]
+            model_settings,
+            learn_settings,
+            self._network,
+            self._items,
+            self._rates,
+            self._values,
+            self._generators["negatives"],
         )
         self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._items.vocabulary, learn_settings)
         self._scoring, self._frequency = Scoring(model_settings, self._items.vocabulary), Frequency()
