@@ -241,14 +241,15 @@ class OnlineLearner:
             return pass_, self._objective.ranking(pass_)
 
     def _count(self, events: NewEvents, encoded: Sequence[EncodedSequence], report: StepReport) -> None:
-        logits_E = report.action_logits_EA[:, self.model_settings.positive_index]
+        logits_E = report.action_logits_EA[:, self.model_settings.positive_index].astype(np.float64)
         first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
         labels = (events.actions >> self.model_settings.positive_index) & 1 == 1
         self.meter.update(report.targets)
         self.heartbeat.update(events, encoded, report.targets)
         self._rates.update(events)
-        self.meter.update_labels(events.numbers[first], logits_E[first].astype(np.float64), labels[first])
-        self.heartbeat.update_labels(logits_E[first].astype(np.float64), labels[first])
+        told = logits_E[first], labels[first], events.is_late[first]
+        self.meter.update_labels(events.numbers[first], *told)
+        self.heartbeat.update_labels(*told)
         self.num_events += len(events)
         self.meter.advance(self.num_events)
 

@@ -1,4 +1,4 @@
-"""Actions that come after their exposure was learned as one without: what is learned of both."""
+"""Actions that come after their exposure was learned as one without: what is learned of both, and what is counted."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -87,3 +87,16 @@ def test_without_the_setting_and_for_actions_in_time_nothing_is_taken_back() -> 
     for new, learn in ((LATE, off), (NEW_ACTION, LEARN), (NEW_EXPOSURE | NEW_ACTION, LEARN)):
         for gradient in ranking_gradients([event_of("u", "x", new, 0b001)], learn):
             assert -1 < gradient[0, 0] < 0 < gradient[0, 1]
+
+
+def test_an_exposure_is_one_label_though_its_action_comes_late() -> None:
+    """A rate of one half would be measured for an exposure that was acted on, and of two events."""
+    learner = learner_factory()
+    learner.step([event_of("u", "x", NEW_EXPOSURE, 0), event_of("v", "x", NEW_EXPOSURE, 0)])
+    assert learner.meter.figures().ranked_events == 2
+    report = learner.step([event_of("u", "x", LATE, 0b001)])
+    assert (report.learned, len(report.targets.numbers)) == (True, 1)
+    assert learner.meter.figures().ranked_events == 2
+    assert np.isfinite(learner.heartbeat.figures().normalized_entropy)
+    learner.step([event_of("w", "x", NEW_ACTION, 0b001)])
+    assert learner.meter.figures().ranked_events == 3
