@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.layout import Integers
-from model.sequence import NEW_ACTION, UserSequence
+from model.sequence import NEW_ACTION, NEW_LATE_ACTION, UserSequence
 from model.settings import ModelSettings
 from model.user_features import NO_FEATURE, categories, feature_rows
 from model.windows import EncodedSequence, group_starts
@@ -51,6 +51,12 @@ class NewEvents:
         """Whether the event's first action is new: it is predicted, scored and learned by retrieval."""
         targets: npt.NDArray[np.bool_] = (self.new & NEW_ACTION != 0) & (self.actions != 0)
         return targets
+
+    @property
+    def is_late(self) -> npt.NDArray[np.bool_]:
+        """Whether the event was learned before as an exposure without an action."""
+        late: npt.NDArray[np.bool_] = self.new & NEW_LATE_ACTION != 0
+        return late
 
     def select(self, chosen: npt.NDArray[np.bool_] | slice) -> "NewEvents":
         """Some of the events."""

@@ -131,9 +131,9 @@ class Heartbeat:
             self._totals[series] += gains_Q4[member_Q & (numbers_Q >= self.count_from)].sum(0)
         self.drift.update(gains_Q4[:, 1])
 
-    def update_labels(self, logits_E: Floats, labels_E: npt.NDArray[np.bool_]) -> None:
-        """Count predicted log odds of the positive action and whether it came."""
-        self._labels.push(np.stack([logits_E, labels_E], -1))
+    def update_labels(self, logits_E: Floats, labels_E: npt.NDArray[np.bool_], late_E: npt.NDArray[np.bool_]) -> None:
+        """Count predicted log odds of the positive action, whether it came, if late (`BinaryFigures.update`)."""
+        self._labels.push(np.stack([logits_E, labels_E + 2 * late_E], -1))
 
     def figures(self) -> HeartbeatFigures:
         """Everything as of now."""
@@ -142,7 +142,7 @@ class Heartbeat:
         sums = [gains_N4[member_N > 0].sum(0) for member_N in (np.ones_like(fresh_N), fresh_N, new_N)]
         logits_N, labels_N = self._labels.held().T
         binary = BinaryFigures()
-        binary.update(logits_N, labels_N > 0)
+        binary.update(logits_N, labels_N % 2 > 0, labels_N >= 2)
         return HeartbeatFigures(
             window=_by_series(sums),
             fading=_by_series(self._faded),

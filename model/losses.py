@@ -32,11 +32,17 @@ def sampled_softmax(
     return torch.logsumexp(all_QS, -1) - target_logit_Q
 
 
-def action_loss(logits_QA: Tensor, actions_Q: Tensor) -> Tensor:
-    """Binary cross entropy of each action type against the bits of the masks, summed over the types, [Q]."""
+def action_loss(logits_QA: Tensor, actions_Q: Tensor, late_Q: Tensor) -> Tensor:
+    """Binary cross entropy of each action type against the bits of the masks, summed over the types, [Q].
+
+    Where actions came late, what was learned before, that of no action, is taken off it: what is left is -logit for
+    each that came, and may be negative. For delayed feedback (Chapelle 2014) this is the positive-unlabeled loss among
+    those that Ktena et al. 2019 (arXiv 1907.06558) give for fake negatives.
+    """
     bits_A = torch.arange(logits_QA.shape[1], device=actions_Q.device)
     labels_QA = ((actions_Q.unsqueeze(-1) >> bits_A) & 1).to(logits_QA.dtype)
-    return F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none").sum(-1)
+    loss_QA = F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none")
+    return torch.where(late_Q.unsqueeze(-1), -labels_QA * logits_QA, loss_QA).sum(-1)
 
 
 def weighted_mean(loss_Q: Tensor, actions_Q: Tensor, weights_A: Tensor) -> Tensor:

@@ -38,27 +38,33 @@ class BinaryFigures:
         self.sums = np.zeros(2)
         """Log loss, and how many were not finite."""
 
-    def update(self, logits: Floats, labels: npt.NDArray[np.bool_]) -> None:
-        """Count predictions and what came."""
+    def update(self, logits: Floats, labels: npt.NDArray[np.bool_], late: npt.NDArray[np.bool_] | bool = False) -> None:
+        """Count predictions and what came.
+
+        A late one was counted as a negative before it came: of these, as many are taken back, as predicted now.
+        """
         finite = np.isfinite(logits)
         self.sums[1] += np.count_nonzero(~finite)
-        logits, labels = logits[finite], labels[finite]
+        logits, labels, late = logits[finite], labels[finite], np.broadcast_to(late, labels.shape)[finite]
         place = (np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT) + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
-        np.add.at(self.histogram, (labels.astype(np.int64), np.minimum(place.astype(np.int64), _NUM_BINS - 1)), 1)
+        bins = np.minimum(place.astype(np.int64), _NUM_BINS - 1)
+        np.add.at(self.histogram, (labels.astype(np.int64), bins), 1)
+        np.subtract.at(self.histogram[0], bins[late], 1)
         self.sums[0] += np.logaddexp(0, np.where(labels, -logits, logits)).sum()
+        self.sums[0] -= np.logaddexp(0, logits[late]).sum()
 
     def auc(self) -> float:
         """Share of (positive, negative) pairs in the right order, ties half; NaN where either is absent."""
         negatives, positives = self.histogram
         pairs = negatives.sum() * positives.sum()
         below = np.cumsum(negatives) - negatives
-        return float((positives * (below + negatives / 2)).sum() / pairs) if pairs else float("nan")
+        return float((positives * (below + negatives / 2)).sum() / pairs) if pairs > 0 else float("nan")
 
     def normalized_entropy(self) -> float:
         """Mean log loss over the entropy of the base rate; NaN where a label is absent."""
         negatives, positives = self.histogram.sum(1)
         total = negatives + positives
-        if not negatives or not positives:
+        if negatives <= 0 or positives <= 0:
             return float("nan")
         rate = positives / total
         entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
@@ -66,5 +72,5 @@ class BinaryFigures:
 
     @property
     def num_events(self) -> int:
-        """Predictions counted."""
+        """Predictions counted, each exposure once."""
         return int(self.histogram.sum())

@@ -19,7 +19,7 @@ from model.layout import Integers
 from model.living_items import LivingItems
 from model.losses import action_loss
 from model.network import Network
-from model.settings import COLUMN_TILE, ModelSettings
+from model.settings import COLUMN_TILE, LearnSettings, ModelSettings
 from model.value_scale import ValueScale
 from model.windows import EncodedSequence, Window
 
@@ -49,13 +49,14 @@ class Objective:
     def __init__(
         self,
         settings: ModelSettings,
+        learn: LearnSettings,
         network: Network,
         items: LivingItems,
         rates: ActionRates,
         values: ValueScale,
         generator: torch.Generator,
     ) -> None:
-        self._settings = settings
+        self._settings, self._learn = settings, learn
         self._network = network
         self._items, self._vocabulary = items, items.vocabulary
         self._rates = rates
@@ -128,9 +129,10 @@ class Objective:
         """Mean over the new events, of both that `ranking` gave, and mean over those with a value."""
         num_actions, events = len(self._settings.actions), pass_.events
         actions_E = torch.from_numpy(events.actions).to(own_EK.device)
-        loss = action_loss(own_EK[:, :num_actions], actions_E).mean()
+        late_E = torch.from_numpy(events.is_late & self._learn.delayed_feedback).to(own_EK.device)
+        loss = action_loss(own_EK[:, :num_actions], actions_E, late_E).mean()
         if self._settings.action_rates:
-            loss = loss + action_loss(told_EK[:, :num_actions], actions_E).mean()
+            loss = loss + action_loss(told_EK[:, :num_actions], actions_E, late_E).mean()
         valued = np.flatnonzero(np.isfinite(events.values))
         if self._settings.predict_values and len(valued):
             scaled_V = torch.from_numpy(self._values.scaled(events.values[valued])).to(own_EK)

@@ -65,7 +65,13 @@ class OnlineLearner:
         self._items = LivingItems(model_settings, learn_settings, self._network, self._generators["rows"], device)
         self._rates, self._values = ActionRates(len(model_settings.actions)), ValueScale()
         self._objective = Objective(
-            model_settings, self._network, self._items, self._rates, self._values, self._generators["negatives"]
+            model_settings,
+            learn_settings,
+            self._network,
+            self._items,
+            self._rates,
+            self._values,
+            self._generators["negatives"],
         )
         self._retrieval_loss = RetrievalLoss(model_settings, self._network, self._items, learn_settings)
         self._scoring, self._frequency = Scoring(model_settings, self._items), Frequency()
@@ -252,14 +258,15 @@ class OnlineLearner:
             return pass_, self._objective.ranking(pass_)
 
     def _count(self, events: NewEvents, encoded: Sequence[EncodedSequence], report: StepReport) -> None:
-        logits_E = report.action_logits_EA[:, self.model_settings.positive_index]
+        logits_E = report.action_logits_EA[:, self.model_settings.positive_index].astype(np.float64)
         first = events.new & (NEW_EXPOSURE | NEW_ACTION) != 0
         labels = (events.actions >> self.model_settings.positive_index) & 1 == 1
         self.meter.update(report.targets)
         self.heartbeat.update(events, encoded, report.targets)
         self._rates.update(events)
-        self.meter.update_labels(events.numbers[first], logits_E[first].astype(np.float64), labels[first])
-        self.heartbeat.update_labels(logits_E[first].astype(np.float64), labels[first])
+        told = logits_E[first], labels[first], events.is_late[first]
+        self.meter.update_labels(events.numbers[first], *told)
+        self.heartbeat.update_labels(*told)
         self.num_events += len(events)
         self.meter.advance(self.num_events)
 

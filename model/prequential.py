@@ -60,7 +60,8 @@ class PrequentialFigures:
     positives: SeriesFigures
     repeats: SeriesFigures
     auc: float
-    """Of the positive action, over all scored events, exposures without action among them."""
+    """Of the positive action, over all scored events, exposures without action among them. Each counts once, in the end
+    as what became of it."""
     normalized_entropy: float
     ranked_events: int
     """Events that AUC and normalized entropy are over."""
@@ -126,10 +127,16 @@ class PrequentialMeter:
             np.add.at(self._bins[series], place[chosen], gains[chosen])
         self._non_finite += int(np.count_nonzero(np.isnan(ranks)))
 
-    def update_labels(self, numbers: npt.NDArray[np.int64], logits: Floats, labels: npt.NDArray[np.bool_]) -> None:
-        """Count predicted log odds of the positive action and whether it came."""
+    def update_labels(
+        self,
+        numbers: npt.NDArray[np.int64],
+        logits: Floats,
+        labels: npt.NDArray[np.bool_],
+        late: npt.NDArray[np.bool_],
+    ) -> None:
+        """Count predicted log odds of the positive action, whether it came, if late (`BinaryFigures.update`)."""
         counted = numbers >= self.count_from
-        self._binary.update(logits[counted], labels[counted])
+        self._binary.update(logits[counted], labels[counted], late[counted])
 
     def advance(self, num_events: int) -> None:
         """Note how long the stream is by now; the last quarter is the last quarter of it."""

@@ -14,6 +14,9 @@ NEW_ACTION = 2
 """Bit in `UserSequence.new`: the first action is new; the event is a retrieval target."""
 NEW_FURTHER_ACTION = 4
 """Bit in `UserSequence.new`: a further action is new; only the ranking labels are learned again."""
+NEW_LATE_ACTION = 8
+"""Bit in `UserSequence.new`, beside NEW_ACTION and never NEW_EXPOSURE: it was learned before, as an exposure without
+an action."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -115,6 +115,8 @@ class LearnSettings:
     """Row-wise AdaGrad learning rate of item rows."""
     ranking_weight: float = 2.0
     """Weight of the ranking loss beside the retrieval loss."""
+    delayed_feedback: bool = True
+    """Whether an action that comes after its exposure was learned without it takes that back; else both are learned."""
     target_weights: tuple[float, ...] = ()
     """Weight of each action, in the order of `actions`, where it is to be predicted by retrieval; empty: 1 each. Of
     several actions on an event the heaviest counts; nothing is learned from finding an event of weight 0."""

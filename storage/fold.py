@@ -35,12 +35,21 @@ class Fold(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Place of the row that is each row's event: an exposure or organic action; itself, or -1 for a duplicate."""
     heads: Places
     """Places of the rows that are events, in order of the events."""
+    exposure_rate: float
 
     def acted_heads(self) -> Columns:
         """Whether each row is an event that has an action."""
         flags = np.zeros(len(self.target), bool)
         flags[self.target[(self.action >= 0) & (self.target >= 0)]] = True
         return flags
+
+    def is_sampled(self, heads: Places) -> Columns:
+        """Which of these exposures are kept with or without an action."""
+        if self.exposure_rate == 1:
+            return np.ones(len(heads), bool)
+        event, item = self.entries.rows["event"][heads], self.entries.rows["item"][heads].astype(np.uint64)
+        mixed: Columns = (event ^ item ^ self.ts_ms[heads].view(np.uint64)) * _GOLDEN
+        return mixed < np.uint64(int(self.exposure_rate * 2**64))
 
     def columns(self, heads: Places, since: int | None) -> FoldedSequence:
         """These events as columns."""
@@ -63,6 +72,7 @@ class Fold(msgspec.Struct, frozen=True, eq=False, gc=False):
             acted=acted,
             last=last,
             shown=shown,
+            sampled=self.is_sampled(heads),
             value_places=value_places,
             value_actions=value_actions,
             values=values,
@@ -122,10 +132,10 @@ def fold_entries(entries: Entries, *, window_ms: int, exposure_rate: float) -> F
         heads = kept[target[kept] == kept]
     if not is_rising:
         heads = _in_order(rows, ts_ms, item, action, heads)
-    fold = Fold(entries, ts_ms, action, target, heads)
+    fold = Fold(entries, ts_ms, action, target, heads, exposure_rate)
     if exposure_rate < 1:
-        chosen = fold.acted_heads()[heads] | _is_sampled(rows["event"][heads], item[heads], ts_ms[heads], exposure_rate)
-        fold = Fold(entries, ts_ms, action, target, heads[chosen])
+        chosen = fold.acted_heads()[heads] | fold.is_sampled(heads)
+        fold = Fold(entries, ts_ms, action, target, heads[chosen], exposure_rate)
     return fold
 
 
@@ -185,8 +195,3 @@ def _newest_until(keys: Columns, times: Columns, of: Columns, until: Columns, wi
     asked = asking[order]
     found[order[asked] - num] = np.where(fits, candidate, -1)[asked]
     return found
-
-
-def _is_sampled(event: Columns, item: Columns, ts_ms: Columns, rate: float) -> Columns:
-    mixed: Columns = (event ^ item ^ ts_ms.view(np.uint64)) * _GOLDEN
-    return mixed < np.uint64(int(rate * 2**64))

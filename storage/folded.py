@@ -25,6 +25,8 @@ class FoldedSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=Fal
     """Position of the newest row of the event."""
     shown: npt.NDArray[bool_]
     """Whether it is an exposure."""
+    sampled: npt.NDArray[bool_]
+    """Whether it would be here without its actions, too: not where the exposure rate leaves it out."""
     value_places: npt.NDArray[int64]
     """Which event each value belongs to, ascending."""
     value_actions: npt.NDArray[int64]

@@ -4,7 +4,7 @@ import numpy as np
 
 from storage.names import Names
 from storage.reading import Found
-from storage.recent import EVENT, FLAGS, GROUP, HEAD, ITEM, MASK_SHIFT, REQUEST, SHOWN, TS, VALUE
+from storage.recent import EVENT, FLAGS, FRESH, GROUP, HEAD, ITEM, MASK_SHIFT, REQUEST, SHOWN, TS, VALUE
 from storage.records import Int64s
 from storage.sample_body import body_of
 from storage.user_state import NOTHING_REACHED
@@ -22,7 +22,7 @@ def recall(found: Found, names: Names, *, since: int, last_ts: int) -> bytes:
     events[:, GROUP] = columns.groups
     events[:, REQUEST] = np.where(columns.shown, rows["request"][heads].astype(np.uint64).view(np.int64), 0)
     events[:, ITEM] = _names(found, heads, names)
-    events[:, FLAGS] = columns.actions << MASK_SHIFT | columns.shown * SHOWN | np.array(body.new, np.int64)
+    events[:, FLAGS] = columns.actions << MASK_SHIFT | columns.shown * SHOWN | np.array(body.new, np.int64) & FRESH
     values = np.empty((len(body.values), VALUE), np.int64)
     values[:, 0], values[:, 1] = body.value_places, body.value_actions
     values[:, 2] = np.array(body.values, np.float64).view(np.int64)

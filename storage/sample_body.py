@@ -17,6 +17,7 @@ from storage.recent import (
     NEW_ACTION,
     NEW_EXPOSURE,
     NEW_FURTHER_ACTION,
+    SHOWN,
     TS,
     VALUES,
     Recent,
@@ -27,12 +28,17 @@ __all__ = [
     "NEW_ACTION",
     "NEW_EXPOSURE",
     "NEW_FURTHER_ACTION",
+    "NEW_LATE_ACTION",
     "SampleBody",
     "body_of",
     "decode_body",
     "encode_body",
     "put_body",
 ]
+
+
+NEW_LATE_ACTION = 8
+"""Beside NEW_ACTION: the exposure was in an earlier sample, as one without an action."""
 
 
 class SampleBody(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +51,7 @@ class SampleBody(msgspec.Struct, frozen=True, gc=False):
     groups: list[int]
     """Position of the impression, or of the organic action: events with equal numbers belong to one impression."""
     new: list[int]
-    """Bits NEW_EXPOSURE, NEW_ACTION and NEW_FURTHER_ACTION; 0 is context only."""
+    """Bits NEW_EXPOSURE, NEW_ACTION, NEW_FURTHER_ACTION and, beside NEW_ACTION, NEW_LATE_ACTION; 0 is context only."""
     value_places: list[int]
     """Index of the event that each value belongs to, ascending."""
     value_actions: list[int]
@@ -72,7 +78,10 @@ def body_of(events: FoldedSequence, since: int) -> SampleBody:
     exposed = events.shown & (events.groups > since)
     acted = events.acted > since
     acted_further = (events.acted >= 0) & ~acted & (events.last > since)
+    # What was not sampled was in no sample while it had no action.
+    acted_late = events.shown & events.sampled & acted & ~exposed
     new = exposed * NEW_EXPOSURE + acted * NEW_ACTION + acted_further * NEW_FURTHER_ACTION
+    new += acted_late * NEW_LATE_ACTION
     return SampleBody(
         events.item_ids,
         events.ts_ms.tolist(),
@@ -121,12 +130,21 @@ def put_body(recent: Recent, last: int, names: Bytes, name_ends: Int64s, out: By
         at = put_number(out, at, events[event, GROUP])
     at = _put_column(out, at, 4, end - start)
     for event in range(start, end):
-        at = put_number(out, at, events[event, FLAGS] & FRESH)
+        at = put_number(out, at, _new(events[event, FLAGS]))
     at = _put_values(recent, start, out, at)
     at = _put_column(out, at, 8, recent.head[KAFKA])
     for place in range(recent.head[KAFKA]):
         at = put_number(out, at, recent.kafka_ms[place])
     return at
+
+
+@compiled
+def _new(flags: int) -> int:
+    """What is new of an event; all exposures are sampled where recent events are kept."""
+    new = flags & FRESH
+    if flags & (SHOWN | NEW_EXPOSURE | NEW_ACTION) == SHOWN | NEW_ACTION:
+        new |= NEW_LATE_ACTION
+    return int(new)
 
 
 @compiled

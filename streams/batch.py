@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from model.sequence import UserSequence
+from model.sequence import NEW_EXPOSURE, NEW_LATE_ACTION, UserSequence
 from model.user_features import UserFeature
 from streams.samples import Sample, Segment
 
@@ -25,7 +25,7 @@ class _Row:
         num_new = 0
         for group, item_id, bits in zip(sample.groups, sample.item_ids, sample.new, strict=True):
             if bits:
-                self.new[group, item_id] = self.new.get((group, item_id), 0) | bits
+                self.new[group, item_id] = _joined(self.new.get((group, item_id), 0), bits)
                 self.order.setdefault((group, item_id), first_order + num_new)
                 num_new += 1
         return num_new
@@ -45,6 +45,13 @@ class _Row:
             features=user_features(sample.features),
             exposure_rate=sample.exposure_rate,
         )
+
+
+def _joined(earlier: int, later: int) -> int:
+    """What is new of an event in two samples, in one."""
+    bits = earlier | later
+    # An exposure of this batch was not learned yet: its action comes in time.
+    return bits & ~NEW_LATE_ACTION if bits & NEW_EXPOSURE else bits
 
 
 def user_features(segments: Sequence[Segment]) -> list[UserFeature]:

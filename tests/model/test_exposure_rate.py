@@ -11,8 +11,8 @@ import torch
 from model.batch import NewEvents, order_events
 from model.forward import NewOutputs
 from model.objective import Objective, Pass
-from model.sequence import NEW_EXPOSURE, UserSequence
-from tests.model.synthetic import SMALL, learner_factory
+from model.sequence import NEW_ACTION, NEW_EXPOSURE, NEW_LATE_ACTION, UserSequence
+from tests.model.synthetic import LEARN, SMALL, learner_factory
 
 
 def sequence_of(items: list[str], actions: list[int], rate: float = 1.0) -> UserSequence:
@@ -48,7 +48,7 @@ def fitted_rates(events: NewEvents, items: list[int]) -> list[float]:
     head = OneWeightAnItem(max(items) + 1)
     nothing = cast("Any", None)
     no_items = cast("Any", SimpleNamespace(vocabulary=None, table=None))
-    objective = Objective(SMALL, cast("Any", head), no_items, nothing, nothing, torch.Generator())
+    objective = Objective(SMALL, LEARN, cast("Any", head), no_items, nothing, nothing, torch.Generator())
     item_ED = torch.tensor(items, dtype=torch.float64).unsqueeze(-1)
     pass_ = cast(
         "Pass",
@@ -78,6 +78,17 @@ def test_a_fit_on_sampled_exposures_finds_the_rates_among_all(rate: float) -> No
         actions += [1] * acted[item] + [0] * num_bare
     events = order_events([sequence_of([f"i{item}" for item in items], actions, rate)], 0)
     assert fitted_rates(events, items) == pytest.approx([0.02, 0.1], rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5, 0.1])
+def test_a_fit_finds_them_where_all_actions_come_late(rate: float) -> None:
+    """Exposures that were left out were learned by their action alone: nothing of theirs is to be taken back."""
+    acted, exposed = 100, 1_000
+    num_bare, num_late = round(exposed * rate), round(acted * rate)
+    actions = [0] * num_bare + [1] * acted
+    new = [NEW_EXPOSURE] * num_bare + [NEW_ACTION | NEW_LATE_ACTION] * num_late + [NEW_ACTION] * (acted - num_late)
+    sequence = replace(sequence_of(["i0"] * len(actions), actions, rate), new=np.array(new))
+    assert fitted_rates(order_events([sequence], 0), [0] * len(actions)) == pytest.approx([0.1], rel=1e-3)
 
 
 def test_each_event_is_corrected_by_the_rate_of_its_own_sequence() -> None:

@@ -69,12 +69,23 @@ def test_a_cleared_row_is_as_old_as_its_next_item() -> None:
 
 def test_window_figures_of_labels_are_of_the_last_ones() -> None:
     """An AUC of now would be that of the whole run."""
-    heartbeat = Heartbeat(window=4)
-    heartbeat.update_labels(np.array([3.0, -3.0, 3.0, -3.0]), np.array([False, True, False, True]))
+    heartbeat, logits, in_time = Heartbeat(window=4), np.array([3.0, -3.0, 3.0, -3.0]), np.zeros(4, np.bool_)
+    heartbeat.update_labels(logits, np.array([False, True, False, True]), in_time)
     assert heartbeat.figures().auc == 0
-    heartbeat.update_labels(np.array([3.0, -3.0, 3.0, -3.0]), np.array([True, False, True, False]))
+    heartbeat.update_labels(logits, np.array([True, False, True, False]), in_time)
     assert heartbeat.figures().auc == 1
     assert heartbeat.figures().normalized_entropy == pytest.approx(np.log1p(np.exp(-3)) / np.log(2))
+
+
+def test_a_late_label_takes_the_place_of_a_negative() -> None:
+    """The figures of now would tell of more events, and of fewer actions, than there are."""
+    logits, late = np.array([3.0, -3.0, 1.0]), np.array([False, False, True])
+    one, other = Heartbeat(), Heartbeat()
+    one.update_labels(logits, np.array([True, False, False]), np.zeros(3, np.bool_))
+    one.update_labels(logits[late], late[late], late[late])
+    other.update_labels(logits, np.array([True, False, True]), np.zeros(3, np.bool_))
+    assert one.figures().auc == other.figures().auc == 1
+    assert one.figures().normalized_entropy == pytest.approx(other.figures().normalized_entropy)
 
 
 def test_the_whole_run_is_what_the_meter_counts() -> None:
@@ -93,12 +104,12 @@ def test_a_restored_heartbeat_goes_on_bit_for_bit() -> None:
     ranks, flags = draws.integers(1, 30, 60).astype(np.float64), draws.random(60) < 0.5
     one.note(np.arange(60), np.arange(60))
     pushed(one, ranks.tolist(), flags.tolist(), flags.tolist())
-    one.update_labels(draws.normal(size=30), flags[:30])
+    one.update_labels(draws.normal(size=30), flags[:30], flags[30:])
     other.load(one.state(60))
     logits = draws.normal(size=60)
     for heartbeat in (one, other):
         heartbeat.note(np.array([70, 2]), np.array([1, 1]))
         pushed(heartbeat, ranks.tolist(), flags.tolist(), flags.tolist())
-        heartbeat.update_labels(logits, flags)
+        heartbeat.update_labels(logits, flags, flags)
     for name, array in one.state(71).items():
         assert array.tobytes() == other.state(71)[name].tobytes(), name

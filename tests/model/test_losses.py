@@ -54,7 +54,25 @@ def test_action_loss_reads_the_bits_of_the_mask() -> None:
     logits_QA = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 3.0]])
     labels_QA = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     expected = F.binary_cross_entropy_with_logits(logits_QA, labels_QA, reduction="none").sum(-1)
-    torch.testing.assert_close(action_loss(logits_QA, torch.tensor([0b101, 0])), expected)
+    in_time = torch.zeros(2, dtype=torch.bool)
+    torch.testing.assert_close(action_loss(logits_QA, torch.tensor([0b101, 0]), in_time), expected)
+
+
+def test_the_loss_of_late_actions_is_that_of_what_came_less_that_of_none() -> None:
+    """The negative that was learned would stay, or one be taken back where no action came."""
+    logits_QA = torch.tensor([[1.0, -2.0, 0.5], [0.3, -7.0, 3.0]], requires_grad=True)
+    masks_Q = torch.tensor([0b101, 0b010])
+
+    def gradient(loss_Q: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(loss_Q.sum(), logits_QA)[0]
+
+    is_late = torch.tensor([True, False])
+    late, in_time = action_loss(logits_QA, masks_Q, is_late), action_loss(logits_QA, masks_Q, is_late & False)
+    none = action_loss(logits_QA, 0 * masks_Q, is_late & False)
+    torch.testing.assert_close(late, torch.stack([in_time[0] - none[0], in_time[1]]))
+    found, as_in_time, as_none = gradient(late), gradient(in_time), gradient(none)
+    assert found[0].tolist() == [-1.0, 0.0, -1.0]
+    torch.testing.assert_close(found, torch.stack([as_in_time[0] - as_none[0], as_in_time[1]]))
 
 
 def test_targets_weigh_as_the_heaviest_of_their_actions() -> None:

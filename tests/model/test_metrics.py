@@ -39,6 +39,28 @@ def test_auc_and_entropy_from_the_histogram_equal_the_exact_ones() -> None:
     assert math.isclose(figures.normalized_entropy(), loss / entropy, rel_tol=1e-9)
 
 
+def test_what_comes_late_takes_the_place_of_a_negative() -> None:
+    """An event would count twice, once as what it was not: at a rate of .2, a model that tells .2 would look biased."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=500), rng.random(500) < 0.2
+    nothing = np.zeros(500, np.bool_)
+    late, in_time = BinaryFigures(), BinaryFigures()
+    late.update(logits, nothing)
+    late.update(logits[labels], labels[labels], labels[labels])
+    in_time.update(logits, labels)
+    assert np.array_equal(late.histogram, in_time.histogram)
+    assert (late.auc(), late.num_events) == (in_time.auc(), 500)
+    assert math.isclose(late.normalized_entropy(), in_time.normalized_entropy())
+
+
+def test_figures_of_more_late_labels_than_negatives_are_nan() -> None:
+    """Where counting began between an exposure and its action, shares would be of less than nothing."""
+    figures = BinaryFigures()
+    figures.update(np.zeros(3), np.ones(3, np.bool_), np.array([True, True, False]))
+    assert math.isnan(figures.auc())
+    assert math.isnan(figures.normalized_entropy())
+
+
 def test_constant_predictions_have_an_auc_of_one_half_and_nan_is_left_out() -> None:
     """A rule that gives constant or NaN scores a good figure hides a dead model."""
     figures = BinaryFigures()

@@ -224,7 +224,7 @@ def plain_fold(rows: list[PlainRow], rules: PlainRules) -> list[PlainEvent]:
             events.append(PlainEvent(action, [action]))
         else:
             target.actions.append(action)
-    kept = [event for event in events if event.actions or _is_sampled(event.row, rules.rate)]
+    kept = [event for event in events if event.actions or is_sampled(event.row, rules.rate)]
     return sorted(kept, key=lambda event: event.row.place)
 
 
@@ -293,7 +293,8 @@ def _telling(event: PlainEvent) -> list[PlainRow]:
     return list(chosen.values())
 
 
-def _is_sampled(row: PlainRow, rate: float) -> bool:
+def is_sampled(row: PlainRow, rate: float) -> bool:
+    """Whether an exposure is kept without an action, too."""
     event = _hash(row.event_id) if row.event_id else 0
     mixed = (event ^ _hash(row.item_id) ^ row.ts_ms) * 0x9E3779B97F4A7C15 % 2**64
     return rate == 1 or mixed < int(rate * 2**64)

@@ -6,7 +6,7 @@ import pytest
 from storage.changes import Acted, Exposed
 from storage.entries import NO_ENTRIES
 from storage.fold import Fold, fold_entries
-from tests.storage.plain import PlainRow, PlainRules, make_changes, plain_fold, summaries
+from tests.storage.plain import PlainRow, PlainRules, is_sampled, make_changes, plain_fold, summaries
 from tests.storage.records import acted, exposed, rows_of
 
 Events = list[tuple[str, int, int, int]]
@@ -162,6 +162,8 @@ def test_it_is_the_plain_fold_of_the_rows(seed: int) -> None:
         rows += [PlainRow(change.offset, index, change.ts_ms, item, *common) for index, item in enumerate(items)]
     folded = fold(*changes, window_ms=rules.window_ms, rate=rules.rate)
     expected = plain_fold(rows, rules)
-    assert summaries(folded.columns(folded.heads, None)) == [event.summary() for event in expected]
+    found = folded.columns(folded.heads, None)
+    assert summaries(found) == [event.summary() for event in expected]
+    assert found.sampled.tolist() == [is_sampled(event.row, rules.rate) for event in expected]
     acted_heads = np.flatnonzero(folded.acted_heads()[folded.heads]).tolist()
     assert acted_heads == [place for place, event in enumerate(expected) if event.actions]

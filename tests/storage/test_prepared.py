@@ -10,7 +10,16 @@ import pytest
 from storage.changes import Acted, Change, Exposed, SampleRef, Ticked
 from storage.errors import StateError
 from storage.recent import REQUESTS
-from storage.sample_body import SampleBody, body_of, decode_body, encode_body
+from storage.sample_body import (
+    NEW_ACTION,
+    NEW_EXPOSURE,
+    NEW_FURTHER_ACTION,
+    NEW_LATE_ACTION,
+    SampleBody,
+    body_of,
+    decode_body,
+    encode_body,
+)
 from storage.sequence_store import SequenceStore
 from tests.storage.plain import StoreFactory
 from tests.storage.records import acted, exposed
@@ -106,6 +115,31 @@ def bodies(store: SequenceStore, last: int = LAST) -> list[SampleBody]:
         for key, item in store.outbox(10_000)
         if isinstance(item, SampleRef)
     ]
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_an_action_is_late_whose_exposure_was_in_an_earlier_sample(
+    store_factory: StoreFactory, is_prepared: bool
+) -> None:
+    """An action in time, or on what was never shown, would take back a negative that was not learned."""
+    store = store_factory()
+    if is_prepared:
+        store.prepare_samples(LAST)
+    acts = [acted(1, "a"), acted(2, "b"), acted(3, "b", action=2), acted(4, "organic")]
+    changes: list[Change] = [exposed(0, "a", "b", "c"), *acts, exposed(5, "b"), acted(6, "c"), acted(7, "b")]
+    for offset, change in enumerate(changes):
+        store.apply(offset, offset, [change])
+    acted_late = NEW_ACTION | NEW_LATE_ACTION
+    assert [body.new for body in bodies(store)] == [
+        [NEW_EXPOSURE | NEW_ACTION, NEW_EXPOSURE, NEW_EXPOSURE],
+        [0, acted_late, 0],
+        [0, NEW_FURTHER_ACTION, 0],
+        [0, 0, 0, NEW_ACTION],
+        [0, 0, acted_late, 0, NEW_EXPOSURE],
+        [0, 0, 0, 0, acted_late],
+    ]
+    num, prepared = compare(store, LAST)
+    assert (num, prepared) == (6, 6 if is_prepared else 0)
 
 
 @pytest.mark.parametrize(("ready", "recent"), [(0, 10**6), (70_000, 10**6), (10**6, 0), (10**6, 700)])

@@ -12,13 +12,13 @@ from storage.changes import Feature, ForgetRef, SampleRef
 from storage.entries import unpack_position
 from storage.folded import FoldedSequence, Update
 from storage.keys import OutboxKey
-from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, NEW_LATE_ACTION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.decoding import ChangeDecoder
 from streams.events import Action, Event, Forget, Impression, Tick, UserUpdate, encode_event
 from streams.forgotten import Due, Forgotten, decode_due
-from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition
+from streams.plain_fold import FoldRules, PlainDue, PlainEvent, PlainPartition, is_sampled
 from streams.samples import Sample, decode_sample, segments_of
 from streams.sampling import build_forgotten, build_samples
 from tests.streams.made_samples import LOG_ID
@@ -199,7 +199,7 @@ def plain_sample(partition: PlainPartition, due: PlainDue, last: int) -> Sample:
         ts_ms=ts_ms,
         actions=[event.actions for event in events],
         groups=[event.row.position for event in events],
-        new=[_bits(event, due.since) for event in events],
+        new=[_bits(event, due.since, partition.rules.exposure_rate) for event in events],
         value_places=[place for place, _, _ in valued],
         value_actions=[action for _, action, _ in valued],
         values=[value for _, _, value in valued],
@@ -214,10 +214,11 @@ def _order(update: Any) -> tuple[int, int, str]:
     return update.ts_ms, update.position, update.name
 
 
-def _bits(event: PlainEvent, since: int) -> int:
+def _bits(event: PlainEvent, since: int, rate: float) -> int:
     bits = NEW_EXPOSURE if event.shown and event.row.position > since else 0
     if event.acted > since:
-        return bits | NEW_ACTION
+        was_bare = event.shown and not bits and is_sampled(replace(event, acts=[]), rate)
+        return bits | NEW_ACTION | (NEW_LATE_ACTION if was_bare else 0)
     return bits | (NEW_FURTHER_ACTION if event.acts and event.last > since else 0)
 
 

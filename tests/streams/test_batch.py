@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, NEW_LATE_ACTION
 from streams.batch import MicroBatch
 from streams.samples import Sample, Segment
 from tests.streams.made_samples import sample_factory
@@ -86,6 +86,19 @@ def test_bits_of_one_event_from_two_samples_join_and_keep_its_first_place() -> N
     assert row.new.tolist() == [SHOWN_AND_ACTED]
     assert row.order.tolist() == [0]
     assert row.actions.tolist() == [1]
+
+
+def test_an_action_is_late_only_where_its_exposure_is_not_in_the_batch() -> None:
+    """A negative would be taken back that was never learned; or one that was learned before would stay."""
+    late = second(item_ids=["i1"], ts_ms=[1_000], groups=[0], new=[NEW_ACTION | NEW_LATE_ACTION], actions=[1])
+    further = second(item_ids=["i1"], ts_ms=[1_000], groups=[0], new=[NEW_FURTHER_ACTION], actions=[3])
+    together, apart = MicroBatch(0), MicroBatch(0)
+    together.add(sample_factory(new=[NEW_EXPOSURE], actions=[0]))
+    for batch in (together, apart):
+        batch.add(late)
+        batch.add(further)
+    assert together.sequences()[0].new.tolist() == [SHOWN_AND_ACTED | NEW_FURTHER_ACTION]
+    assert apart.sequences()[0].new.tolist() == [NEW_ACTION | NEW_LATE_ACTION | NEW_FURTHER_ACTION]
 
 
 def test_events_are_numbered_in_the_order_of_arrival_across_users() -> None:

@@ -8,8 +8,9 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from storage.sample_body import NEW_ACTION, NEW_EXPOSURE
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_LATE_ACTION
 from storage.store_settings import StoreSettings
 from streams.events import Action, Event, Impression
 from streams.samples import Sample
@@ -171,6 +172,31 @@ def test_each_record_and_each_exposure_is_learned_once(
         if in_time and not overtakes(events):
             acted = Counter((e.row.position, e.row.item_id) for e in sequence if 0 <= e.acted <= due)
             assert new_events(samples, NEW_ACTION) == acted
+
+
+@few_examples
+@given(chosen=settings_of(trims=False), events=LOGS, cuts=CUTS)
+def test_an_action_is_late_where_an_earlier_sample_had_its_exposure_without_one(
+    in_folder: InFolder, chosen: StoreSettings, events: list[Event], cuts: list[Cut]
+) -> None:
+    """A negative would be taken back that was not learned, or one that was learned would stay."""
+    events = [without_request(event) for event in sorted(events, key=lambda event: event.ts_ms)]
+    store, found = stored_outcome(in_folder(chosen), events, cuts, LAST)
+    store.close()
+    bare: set[tuple[str, int, str]] = set()
+    for sample in found.samples:
+        assert isinstance(sample, Sample)
+        for group, item_id, bits in zip(sample.groups, sample.item_ids, sample.new, strict=True):
+            place = (sample.user_id, group, item_id)
+            if bits & NEW_ACTION:
+                assert bool(bits & NEW_LATE_ACTION) == (place in bare)
+            if bits == NEW_EXPOSURE:
+                bare.add(place)
+
+
+def without_request(event: Event) -> Event:
+    """The event as of no request, so that no action overtakes its impression."""
+    return structs.replace(event, request_id=None) if isinstance(event, Impression | Action) else event
 
 
 def overtakes(events: list[Event]) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from storage.changes import Acted, Change, Exposed, Feature, SampleRef, Updated
 from storage.entries import pack_position
-from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION
+from storage.sample_body import NEW_ACTION, NEW_EXPOSURE, NEW_FURTHER_ACTION, NEW_LATE_ACTION
 from storage.sequence_store import SequenceStore
 from storage.store_settings import StoreSettings
 from streams.samples import Sample, Segment, decode_sample
@@ -66,7 +66,7 @@ def test_each_event_is_new_once_for_what_is_new_of_it(tmp_path: Path) -> None:
     assert second.new == [NEW_FURTHER_ACTION, 0]
     assert second.actions == [3, 0]
     assert (second.value_places, second.value_actions, second.values) == ([0], [1], [3.0])
-    assert third.new == [0, NEW_ACTION]
+    assert third.new == [0, NEW_ACTION | NEW_LATE_ACTION]
     assert fourth.new == [0, 0, NEW_ACTION]
     assert fourth.item_ids == ["a", "b", "organic"]
     assert fourth.groups == [0, 0, 4]
@@ -145,4 +145,18 @@ def test_a_sample_says_at_which_rate_exposures_were_left_out(tmp_path: Path) -> 
     (sample,) = samples_of(store)
     assert sample.exposure_rate == 0.25
     assert (len(sample.item_ids) < 60, "i7" in sample.item_ids, sample.num_records) == (True, True, 100)
+    store.close()
+
+
+def test_of_exposures_that_were_left_out_no_action_is_late(tmp_path: Path) -> None:
+    """A negative that was never learned would be taken back."""
+    items = [f"i{place}" for place in range(40)]
+    log: list[Change] = [shown(0, items, 5), acted(1, "organic", 6), *(acted(2 + at, items[at], 7) for at in range(40))]
+    store = store_factory(tmp_path, log, rate=0.5)
+    first, *others = samples_of(store)
+    there = {item_id for item_id, bits in zip(first.item_ids, first.new, strict=True) if bits == NEW_EXPOSURE}
+    assert 10 < len(there) < 30
+    for item_id, sample in zip(items, others, strict=True):
+        bits = sample.new[sample.item_ids.index(item_id)]
+        assert bits == (NEW_ACTION | NEW_LATE_ACTION if item_id in there else NEW_ACTION)
     store.close()
