@@ -44,8 +44,6 @@ class Contents:
     """
 
     def __init__(self, capacity: int, num_rows: int) -> None:
-        self.num_refused = 0
-        """Descriptions that there was no room for."""
         self._num_rows = num_rows
         self._slots = SlotMap(capacity)
         self._keys_C, self._flags_C = np.zeros(1 + capacity, np.int64), np.zeros(1 + capacity, np.uint8)
@@ -55,16 +53,16 @@ class Contents:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def describe(self, told: Description) -> None:
-        """Take over what is said of an item, in place of what was said before."""
+    def describe(self, told: Description) -> bool:
+        """Take over what is said of an item, in place of what was said before; False where there is no room."""
         keys = item_keys([told.item_id])
         slots, _ = self._slots.lookup_or_insert(keys)
-        self.num_refused += int(slots[0] == 0)
         kept = slots[slots > 0]
         self._keys_C[kept] = keys[0]
         self._flags_C[kept] = _DESCRIBED + _HIDDEN * (not told.available) + _FORGOTTEN * told.forgotten
         self._words_CM[kept] = _rows(told.words, self._num_rows)
         self._hidden = None
+        return len(kept) > 0
 
     def remove(self, item_id: str) -> None:
         """Know nothing of an item any more."""
@@ -104,7 +102,9 @@ class Contents:
         """Take over a `state`; raises `ValueError` where it has more items than there is room for."""
         keys = arrays["contents.key"]
         if len(keys) > self._slots.capacity:
-            raise ValueError(f"max_items must be >= {len(keys)}, as many as are described, got {self._slots.capacity}")
+            raise ValueError(
+                f"max_described must be >= {len(keys)}, as many as the snapshot has, got {self._slots.capacity}"
+            )
         slots, _ = self._slots.lookup_or_insert(keys)
         self._keys_C[slots], self._flags_C[slots] = keys, arrays["contents.flags"]
         self._words_CM[slots] = arrays["contents.words"]

@@ -58,7 +58,7 @@ class LivingItems:
 
     def undescribe(self) -> None:
         """Begin with a catalogue that says nothing."""
-        self.contents = Contents(self._learn.max_items, self._model.content_rows)
+        self.contents = Contents(self._learn.max_described, self._model.content_rows)
 
     def encode(self, sequences: Sequence[UserSequence], events: NewEvents) -> list[EncodedSequence]:
         """Sequences in numbers; ids of new events are admitted, in their order.

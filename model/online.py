@@ -134,12 +134,15 @@ class OnlineLearner:
         pass_ = self._objective.forward(order_events([], self.num_events), [], past, self._objective.draw())
         return self._take_step(self._retrieval_loss(pass_, past, self._frequency, join_rivals([])), pass_)
 
-    def describe(self, told: Description) -> None:
-        """Take over what the catalogue says of an item from now on; of one that is to be forgotten nothing stays."""
-        self._items.contents.describe(told)
+    def describe(self, told: Description) -> bool:
+        """Take over what the catalogue says of an item from now on; of one that is to be forgotten nothing stays.
+
+        False where as many are described as there may be.
+        """
         if told.forgotten:
             rows = self._items.vocabulary.lookup(item_keys([told.item_id]))
             self._drop(rows[rows > 0])
+        return self._items.contents.describe(told)
 
     def withdraw(self, item_id: str) -> None:
         """Know nothing of what the catalogue said of an item."""

@@ -132,6 +132,8 @@ class LearnSettings:
     """Which events of a shortened context stay."""
     max_items: int = 1_000_000
     """Ids that have a row of their own at one time; what that takes is reserved, and used as they come."""
+    max_described: int = 1_000_000
+    """Items of which the model knows what the catalogue says; of more it is told nothing, with a warning."""
     admission: AdmissionName = "always"
     """Which new ids get a row: all; `seen`: those seen `admit_after` times lately, as a sketch counts; `probabilistic`:
     95 % of those seen so often, by chance, which takes no memory (Liu et al. 2022, section 2.2.1)."""
@@ -169,6 +171,7 @@ class LearnSettings:
         selections = get_args(Selection)
         _require(self.length_selection in selections, "length_selection", f"one of {selections}", self.length_selection)
         _require(self.max_items >= 16, "max_items", ">= 16", self.max_items)
+        _require(self.max_described >= 0, "max_described", ">= 0", self.max_described)
         admissions = get_args(AdmissionName)
         _require(self.admission in admissions, "admission", f"one of {admissions}", self.admission)
         _require(2 <= self.admit_after <= 255, "admit_after", "2 to 255", self.admit_after)

@@ -138,8 +138,10 @@ class Learner:
         if isinstance(news, Withdrawn):
             self.model.learner.withdraw(news.item_id)
         else:
-            self.model.learner.describe(description_of(news))
             self._has_news |= news.forgotten
+            if not self.model.learner.describe(description_of(news)):
+                self.metrics.undescribed.inc()
+                logger.warning("what is said of %s is passed over: learn.max_described are described", news.item_id)
         self.metrics.described.set(self.model.learner.num_described)
 
     def _forget(self, forgotten: Forgotten) -> None:

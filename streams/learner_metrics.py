@@ -33,6 +33,9 @@ class LearnerMetrics:
         )
         self.vocabulary = Gauge("headwater_vocabulary_rows", "Rows of the item table", registry=registry)
         self.described = Gauge("headwater_items_described", "Items that the catalogue describes", registry=registry)
+        self.undescribed = Counter(
+            "headwater_items_undescribed", "News of items beyond learn.max_described", registry=registry
+        )
         self.unpublished = Gauge("headwater_unpublished_records", "Records that no version holds", registry=registry)
         self.behind = Gauge(
             "headwater_learner_behind_seconds", "Age of the newest learned record; 0 when idle", registry=registry

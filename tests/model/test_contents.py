@@ -65,13 +65,13 @@ def test_words_are_the_first_distinct_ones() -> None:
     assert (rows > 0).all()
 
 
-def test_more_items_than_there_is_room_for_are_counted_and_refused() -> None:
+def test_more_items_than_there_is_room_for_are_refused() -> None:
     """A catalogue of any size would take any memory."""
     contents = Contents(2, 100)
-    for number in range(5):
-        contents.describe(Description(item_id=f"i{number}"))
-    assert (len(contents), contents.num_refused) == (2, 3)
-    with pytest.raises(ValueError, match="max_items must be >= 2"):
+    kept = [contents.describe(Description(item_id=f"i{number}")) for number in (0, 1, 2, 3, 1, 4)]
+    assert kept == [True, True, False, False, True, False]
+    assert len(contents) == 2
+    with pytest.raises(ValueError, match="max_described must be >= 2"):
         Contents(1, 100).load(contents.state())
 
 

@@ -1,13 +1,18 @@
 """The learner follows the catalogue: in the order of time, with its offset in each version."""
 
+import dataclasses
+import logging
+
 import numpy as np
+import pytest
 
 from model.item_keys import item_keys
 from model.packed_ids import unpack_ids
 from model.recommender import Recommender
 from streams.batch import MicroBatch
 from streams.items import Item, Withdrawn
-from tests.streams.learner_bench import MODEL, Bench, BenchFactory
+from tests.streams import learner_bench
+from tests.streams.learner_bench import LEARN, MODEL, Bench, BenchFactory
 from tests.streams.made_samples import CATALOGUE, SampleLog, make_samples, sample_factory
 
 SAMPLES = make_samples(100)
@@ -110,3 +115,15 @@ def test_a_record_that_is_no_item_is_counted_and_passed(bench_factory: BenchFact
     learner = bench.run()
     assert learner.metrics.malformed._value.get() == 1
     assert learner.model.learner.num_described == 2
+
+
+def test_items_beyond_the_bound_are_counted_and_named(
+    bench_factory: BenchFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would hear why the newest items are known by nothing."""
+    monkeypatch.setattr(learner_bench, "LEARN", dataclasses.replace(LEARN, max_described=1))
+    bench = bench_of(bench_factory, (0, Item(item_id="i1")), (0, Item(item_id="i2")), (0, Item(item_id="i1")))
+    with caplog.at_level(logging.WARNING):
+        learner = bench.run()
+    assert learner.metrics.undescribed._value.get() == 1
+    assert "what is said of i2 is passed over" in caplog.text
