@@ -52,6 +52,7 @@ class Learner:
     ) -> None:
         self.settings = settings
         self.model = model
+        model.watch_staleness(settings.staleness_every)
         self.consumer = consumer
         self.topic = topic
         self.metrics = metrics

@@ -17,6 +17,11 @@ class LearnerSettings:
     """How long a sample may wait for a micro-batch to fill where the log has no more."""
     ranks: Path | None = None
     """Keep the rank of every target in this file, as int64 number of the event and float64 rank."""
+    staleness_every: int = 251
+    """Ask the newest published version, too, about the targets whose number in the stream this divides; 0: about none.
+
+    It holds a second copy of what is served. A prime, so that no place in slates of one length is asked about alone.
+    """
     max_skipped_steps: int = 10
     """Steps in a row without a finite loss after which nothing is published until a step succeeds."""
     missing_samples: Literal["stop", "skip"] = "stop"
@@ -33,6 +38,8 @@ class LearnerSettings:
             raise ValueError(f"publish_steps must be >= 0, got {self.publish_steps}")
         if not self.linger_seconds >= 0:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
+        if self.staleness_every < 0:
+            raise ValueError(f"staleness_every must be >= 0, got {self.staleness_every}")
         if self.max_skipped_steps < 1:
             raise ValueError(f"max_skipped_steps must be >= 1, got {self.max_skipped_steps}")
         if self.missing_samples not in ("stop", "skip"):

@@ -74,6 +74,7 @@ class Bench:
         self.clock = clock
         self.linger_seconds = 1e9
         self.publish_steps = 0
+        self.staleness_every = 3
         self.ranks: Path | None = None
         self.num_records = 3
         self.missing_samples: Literal["stop", "skip"] = "stop"
@@ -88,6 +89,7 @@ class Bench:
             publish_steps=self.publish_steps,
             linger_seconds=self.linger_seconds,
             missing_samples=self.missing_samples,
+            staleness_every=self.staleness_every,
         )
         consumer = LogConsumer(self.log, num_records=self.num_records)
         learner = Learner(settings, opened, consumer, TOPIC, LearnerMetrics())
