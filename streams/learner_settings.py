@@ -20,7 +20,8 @@ class LearnerSettings:
     staleness_every: int = 251
     """Ask the newest published version, too, about the targets whose number in the stream this divides; 0: about none.
 
-    It holds a second copy of what is served. A prime, so that no place in slates of one length is asked about alone.
+    It costs a second copy of what is served and, at a million rows, a second of the publishing thread for each version.
+    A prime, so that no place in slates of one length is asked about alone.
     """
     max_skipped_steps: int = 10
     """Steps in a row without a finite loss after which nothing is published until a step succeeds."""

@@ -199,12 +199,12 @@ def test_the_version_sees_nothing_of_the_event_its_group_or_what_comes_later(ask
     for sequence in (seen, of_other):
         assert sequence.item_ids == ["a", "b"]
         assert list(sequence.features) == known
-        assert not sequence.new.any()
         for column, expected in zip(columns_of(sequence)[:4], columns_of(whole)[:4], strict=True):
             np.testing.assert_array_equal(column, expected[:2])
         assert {len(column) for column in columns_of(sequence)} == {2}
     assert asked.times[:2] == [2_000, 2_000]
     assert (asked.sequences[2].item_ids, asked.times[2]) == (["a", "b", "x", "y"], 7_000)
+    assert not any(sequence.new.any() for sequence in asked.sequences)
     assert whole.new[3]
 
 
