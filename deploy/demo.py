@@ -41,6 +41,7 @@ QUALITY = (
     "hit_rate_last_quarter",
     "popularity_hit_rate",
     "popularity_hit_rate_last_quarter",
+    "staleness_cost",
     "ndcg",
     "mrr",
     "auc",

@@ -20,6 +20,7 @@ from streams.batch import MicroBatch
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
 from streams.rank_log import RankLog
+from streams.staleness import Staleness
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class LearnedModel:
         self.ranges = LearnedRanges()
         self.rank_log: RankLog | None = None
         """Where the rank of every target is written, too."""
+        self.staleness = Staleness(learner.model_settings, every=0)
 
     @classmethod
     def open(
@@ -79,6 +81,12 @@ class LearnedModel:
         }
         return opened
 
+    def watch_staleness(self, every: int) -> None:
+        """Ask the newest version about targets, too (see `Staleness`); to be called before anything is learned."""
+        self.staleness = Staleness(self.learner.model_settings, every)
+        if every and self.version:
+            self.staleness.serve(self.learner.state()[0])
+
     @property
     def batch_events(self) -> int:
         """New events that a micro-batch is meant to hold."""
@@ -102,7 +110,9 @@ class LearnedModel:
     def learn(self, batch: MicroBatch) -> None:
         """Score, then learn, a micro-batch."""
         alarms = self.learner.heartbeat.drift.alarms
-        report = self.learner.step(batch.sequences())
+        sequences = batch.sequences()
+        report = self.learner.step(sequences)
+        self.staleness.count(sequences, report.targets)
         if self.rank_log is not None:
             self.rank_log.add(report.targets)
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
@@ -141,6 +151,7 @@ class LearnedModel:
             "window_auc": heartbeat.auc,
             "window_normalized_entropy": heartbeat.normalized_entropy,
             "drift_alarms": heartbeat.drift_alarms,
+            **self.staleness.figures(),
         }
 
     def cut(self, offsets: Mapping[Any, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:
@@ -164,7 +175,13 @@ class LearnedModel:
             metrics=self.figures(),
             learned_kafka_ms=sorted(learned_kafka_ms.items()),
         )
-        return lambda: self.store.publish({"model": weights, "trainer": trainer}, draft)
+
+        def publish() -> Manifest:
+            manifest = self.store.publish({"model": weights, "trainer": trainer}, draft)
+            self.staleness.serve(weights)
+            return manifest
+
+        return publish
 
     def _offsets_by_log(self) -> dict[str, dict[str, int]]:
         by_log: dict[str, dict[str, int]] = {}

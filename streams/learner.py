@@ -55,6 +55,7 @@ class Learner:
     ) -> None:
         self.settings = settings
         self.model = model
+        model.watch_staleness(settings.staleness_every)
         self.consumer = consumer
         self.metrics = metrics
         self.stopping = threading.Event()

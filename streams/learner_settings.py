@@ -20,6 +20,12 @@ class LearnerSettings:
     learns then depends on the clock: two runs over one log differ."""
     ranks: Path | None = None
     """Keep the rank of every target in this file, as int64 number of the event and float64 rank."""
+    staleness_every: int = 251
+    """Ask the newest published version, too, about the targets whose number in the stream this divides; 0: about none.
+
+    It costs a second copy of what is served and, at a million rows, a second of the publishing thread for each version.
+    A prime, so that no place in slates of one length is asked about alone.
+    """
     max_skipped_steps: int = 10
     """Steps in a row without a finite loss after which nothing is published until a step succeeds."""
     missing_samples: Literal["stop", "skip"] = "stop"
@@ -38,6 +44,8 @@ class LearnerSettings:
             raise ValueError(f"linger_seconds must be >= 0, got {self.linger_seconds}")
         if not self.rehearse_seconds >= 0:
             raise ValueError(f"rehearse_seconds must be >= 0, got {self.rehearse_seconds}")
+        if self.staleness_every < 0:
+            raise ValueError(f"staleness_every must be >= 0, got {self.staleness_every}")
         if self.max_skipped_steps < 1:
             raise ValueError(f"max_skipped_steps must be >= 1, got {self.max_skipped_steps}")
         if self.missing_samples not in ("stop", "skip"):

@@ -47,6 +47,7 @@ PARTS = {
     "optimizers": [("optimizer.py", "step"), ("item_table.py", "learn"), ("dense_average.py", "update")],
     "counts, meters, replay": [("online.py", "_count"), ("replay.py", "put"), ("replay.py", "draw")],
     "figures for Prometheus": [("learned_model.py", "figures")],
+    "served version, asked about targets": [("staleness.py", "count")],
     "cut of a version": [("learned_model.py", "cut")],
 }
 """Functions of each part, none inside another one's."""

@@ -78,6 +78,7 @@ class Bench:
         self.linger_seconds = 1e9
         self.publish_steps = 0
         self.rehearse_seconds = 0.0
+        self.staleness_every = 3
         self.ranks: Path | None = None
         self.num_records = 3
         self.missing_samples: Literal["stop", "skip"] = "stop"
@@ -93,6 +94,7 @@ class Bench:
             linger_seconds=self.linger_seconds,
             rehearse_seconds=self.rehearse_seconds,
             missing_samples=self.missing_samples,
+            staleness_every=self.staleness_every,
         )
         consumer = LogConsumer(self.log, num_records=self.num_records)
         learner = Learner(settings, opened, consumer, TOPICS, LearnerMetrics())
