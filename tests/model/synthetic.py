@@ -6,7 +6,7 @@ from model.evaluation import Histories, Interaction
 from model.online import OnlineLearner
 from model.settings import LearnSettings, ModelSettings
 
-SMALL = ModelSettings(actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1)
+SMALL = ModelSettings(actions=("like", "dislike", "rate"), dim=16, window=32, num_layers=1, content_rows=64)
 LEARN = LearnSettings(batch_events=32, replay_events=24, average_steps=1)
 """What is served are the weights as they are, so that it can be held against what the learner scores."""
 

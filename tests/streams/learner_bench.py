@@ -24,7 +24,7 @@ from streams.rank_log import RankLog
 from streams.samples import Sample
 from tests.streams.made_samples import CATALOGUE, LOG_ID, TOPIC, LogConsumer, SampleLog, make_samples
 
-MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1)
+MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1, content_rows=64)
 LEARN = LearnSettings(batch_events=8, replay_events=20, device="cpu")
 TOPICS = Topics(TOPIC, CATALOGUE)
 VERSION_SECONDS = 4

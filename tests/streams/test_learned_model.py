@@ -26,7 +26,7 @@ from streams.learner_settings import LearnerSettings
 from streams.topics import TopicDescription, TopicSettings
 from tests.streams.made_samples import TOPIC, LogConsumer, SampleLog, make_samples
 
-MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1)
+MODEL = ModelSettings(actions=("like", "dislike"), dim=16, window=32, num_layers=1, content_rows=64)
 LEARN = LearnSettings(batch_events=8, device="cpu")
 
 

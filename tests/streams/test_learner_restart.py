@@ -216,7 +216,7 @@ def test_a_publish_that_died_before_the_pointer_is_survived(
             bench.run()
     assert bench.newest().version == 1
     again = bench.run()
-    assert bench.newest().version == unbroken.newest().version + 1
+    assert bench.newest().version > unbroken.newest().version
     assert 2 in bench.store.versions(again.model.run_id)
     assert_same_end(bench.store, unbroken.store)
 
