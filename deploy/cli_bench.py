@@ -162,11 +162,12 @@ def vocabulary(
     rows: Annotated[int, Parameter(help="Keys, and rows of the table.")] = 1_000_000,
     ids: Annotated[int, Parameter(help="Ids that come once, through that table.")] = 10_000_000,
     hot: Annotated[int, Parameter(help="Ids that come again and again beside them.")] = 100_000,
+    hot_share: Annotated[float, Parameter(help="Share of the events that is about these.")] = 0.8,
 ) -> int:
     """Look ids up or give them rows, beside a Python dict; and let many more come than there are rows."""
     from deploy.bench.vocabulary import run_vocabulary_bench
 
-    write_json(json, run_vocabulary_bench(rows, ids, hot, say))
+    write_json(json, run_vocabulary_bench(rows, ids, hot, hot_share, say))
     return 0
 
 

@@ -22,8 +22,10 @@ TENTHS = 10
 _SKEW = 1.1
 
 
-def run_vocabulary_bench(num_rows: int, num_ids: int, num_hot: int, say: Say) -> dict[str, Any]:
-    """Speed and memory of the map, then the life of a vocabulary of `num_rows`."""
+def run_vocabulary_bench(num_rows: int, num_ids: int, num_hot: int, hot_share: float, say: Say) -> dict[str, Any]:
+    """Speed and memory of the map, then the life of a vocabulary of `num_rows`; raises `ValueError` for the share."""
+    if not 0 < hot_share < 1:
+        raise ValueError(f"hot_share must be above 0 and below 1, got {hot_share}")
     rng = np.random.default_rng(0)
     keys = rng.integers(np.iinfo(np.int64).min, np.iinfo(np.int64).max, num_rows)
     # Popular ids again and again, and a new one in four.
@@ -43,7 +45,7 @@ def run_vocabulary_bench(num_rows: int, num_ids: int, num_hot: int, say: Say) ->
         f"  {FEW} keys {figures['few_us']:.1f} us; ids as text, to keys and rows, "
         f"{figures['text_millions']:.1f} millions a second"
     )
-    return figures | _life(num_rows, num_ids, num_hot, say)
+    return figures | _life(num_rows, num_ids, num_hot, hot_share, say)
 
 
 def _against_dict(asked: dict[str, Integers]) -> Iterable[tuple[str, float, float]]:
@@ -82,16 +84,18 @@ def _small(keys: Integers) -> dict[str, float]:
     }
 
 
-def _life(num_rows: int, num_ids: int, num_hot: int, say: Say) -> dict[str, Any]:
-    """Hot ids again and again, and as many others, each once, through a vocabulary that they do not fit in."""
+def _life(num_rows: int, num_ids: int, num_hot: int, hot_share: float, say: Say) -> dict[str, Any]:
+    """Hot ids again and again, and others, each once, through a vocabulary that they do not fit in."""
     vocabulary, rule = Vocabulary(num_rows, Always()), Capacity(max_items=num_rows)
     rng, seconds, most, lost, num_evicted = np.random.default_rng(1), list[float](), 0, 0, 0
     hot = [f"hot-{number}" for number in range(num_hot)]
     hot_keys = item_keys(hot)
-    num_batches = num_ids // (BATCH // 2)
+    num_again = round(hot_share * BATCH)
+    num_once = BATCH - num_again
+    num_batches = num_ids // num_once
     for batch in range(num_batches):
-        again = rng.integers(num_hot, size=BATCH // 2)
-        once = [f"once-{number}" for number in range(batch * (BATCH // 2), (batch + 1) * (BATCH // 2))]
+        again = rng.integers(num_hot, size=num_again)
+        once = [f"once-{number}" for number in range(batch * num_once, (batch + 1) * num_once)]
         item_ids, numbers = [hot[index] for index in again] + once, batch * BATCH + np.arange(BATCH)
         started = time.perf_counter()
         vocabulary.admit(item_keys(item_ids), item_ids, numbers, numbers)
