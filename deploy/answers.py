@@ -22,6 +22,16 @@ def check_id(value: str) -> str:
 Id = Annotated[str, AfterValidator(check_id), Field(description=f"1 to {MAX_ID_BYTES} bytes of UTF-8")]
 
 
+MinVersion = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}/v[0-9]{1,9}$",
+        description="Answer with this version or a later one of its run: what `model_version` of another answer was",
+        examples=["20260901-101500/v42"],
+    ),
+]
+
+
 class ErrorAnswer(BaseModel):
     """Why there is no other answer."""
 
@@ -62,6 +72,7 @@ class RankRequest(BaseModel):
 
     user_id: Id
     item_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_RANKED)]
+    min_version: MinVersion | None = None
 
 
 class RankedItem(ItemFacts):

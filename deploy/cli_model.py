@@ -101,10 +101,10 @@ def recommend(
     serve: ServeSettings = ServeSettings(),  # noqa: B008 - frozen
 ) -> int:
     """Show what the server recommends to a user."""
-    from deploy.client import ServerClient
+    from deploy.client import client_of
     from deploy.pages import recommendation_table
 
-    Console().print(recommendation_table(ServerClient(server or serve.url).recommend(user, k)))
+    Console().print(recommendation_table(client_of(serve, server).recommend(user, k)))
     return 0
 
 
@@ -121,9 +121,9 @@ def click(
     topics: TopicSettings = TopicSettings(),  # noqa: B008 - frozen
 ) -> int:
     """Send an action of a user on an item, and wait until the user's sequence holds it."""
-    from deploy.client import ServerClient, send_action
+    from deploy.client import client_of, send_action
 
-    client = ServerClient(server or serve.url)
+    client = client_of(serve, server)
     sequence = send_action(client, kafka, topics, user, item, action, value)
     title = next((event["title"] for event in sequence["events"] if event["item_id"] == item), "")
     say(f"user {user}: {action} {item} {title}".rstrip() + "; the sequence holds it. Now: headwater recommend " + user)

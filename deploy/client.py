@@ -1,12 +1,15 @@
 """A client of the server's HTTP endpoints, for the command line and the demo."""
 
+import ssl
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from deploy.serve_settings import ServeSettings
 from storage.errors import SetupError
 from streams.delivery import deliver
 from streams.events import Action
@@ -24,8 +27,15 @@ APPLIED_SECONDS = 30.0
 class ServerClient:
     """Asks a server; every method raises `SetupError`, one line, where it does not answer as hoped."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "", certificate: Path | None = None) -> None:
+        """`token` is what the server asks for, `certificate` its own where no known authority has signed it."""
         self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._verify: ssl.SSLContext | bool = True
+        if certificate:
+            self._verify = ssl.create_default_context(cafile=certificate)
+            # The server's own certificate is enough, whoever signed it.
+            self._verify.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
     def health(self) -> dict[str, Any]:
         """Model version, its age, and the stream's present time."""
@@ -60,12 +70,23 @@ class ServerClient:
 
     def _get(self, path: str, **parameters: str | int) -> dict[str, Any]:
         try:
-            answer = httpx.get(self.url + path, params=parameters, timeout=TIMEOUT_SECONDS)
+            answer = httpx.get(
+                self.url + path,
+                params=parameters,
+                headers=self._headers,
+                verify=self._verify,
+                timeout=TIMEOUT_SECONDS,
+            )
         except httpx.HTTPError as error:
             raise SetupError(f"no answer from {self.url} ({error}); start it with: headwater serve") from error
         if answer.is_success:
             return dict(answer.json())
         raise SetupError(f"{self.url}{path} answered {answer.status_code}: {answer.text[:500]}")
+
+
+def client_of(serve: ServeSettings, url: str = "") -> ServerClient:
+    """A client of the server with these settings, or of that at `url` with the same token."""
+    return ServerClient(url or serve.url, token=serve.token, certificate=serve.tls_certificate)
 
 
 def send_action(

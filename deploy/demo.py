@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from deploy.broker import broker_command, free_port, port_is_free
-from deploy.client import ServerClient
+from deploy.client import client_of
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
 from deploy.pages import recommendation_table
@@ -109,7 +109,7 @@ class Demo:
         self.console = console
         self.run = settings.store.folder.parent
         self.supervisor = Supervisor()
-        self.client = ServerClient(settings.serve.url)
+        self.client = client_of(settings.serve)
         self._progress = self.run / "replay.json"
         self._users: Iterator[str] = itertools.cycle(sorted(set(dataset.user_ids)))
 

@@ -1,6 +1,7 @@
 """Settings of the serving process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 MAX_K = 500
 """Longest list that a request may ask for."""
@@ -26,24 +27,43 @@ class ServeSettings:
     """Up to so many items the best are looked for among all; beyond, among the clusters nearest to the user."""
     num_threads: int = 1
     """Threads that the model computes an answer with."""
+    min_version_seconds: float = 2.0
+    """How long a request waits for the version that it asks for at least, before it is answered 409."""
+    max_requests: int = 256
+    """Requests that are answered at one time; more are answered 503 at once."""
+    token: str = field(default="", repr=False)
+    """What clients have to send as `Authorization: Bearer TOKEN`; empty: anyone may ask."""
+    tls_certificate: Path | None = None
+    """PEM file with the server's certificate, and those between it and the root; none: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file with the certificate's key."""
 
     @property
     def url(self) -> str:
         """Address for clients on the same machine."""
-        return f"http://{self.host}:{self.port}"
+        return f"{'https' if self.tls_certificate else 'http'}://{self.host}:{self.port}"
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
+        self._check_urls()
+        self._check_access()
+        for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name, least in (("exact_items", 0), ("max_requests", 1), ("num_threads", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+
+    def _check_urls(self) -> None:
         if not self.worker_urls:
             raise ValueError("worker_urls must name at least one worker, got none")
         for url in self.worker_urls:
             if not url.startswith(("http://", "https://")) or url.endswith("/"):
                 raise ValueError(f"worker_urls must be like http://127.0.0.1:6066, got {url!r}")
-        for name in ("sequence_timeout_seconds", "poll_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.exact_items < 0:
-            raise ValueError(f"exact_items must be >= 0, got {self.exact_items}")
-        if self.num_threads < 1:
-            raise ValueError(f"num_threads must be >= 1, got {self.num_threads}")
+
+    def _check_access(self) -> None:
+        if not self.token.isascii() or any(letter.isspace() for letter in self.token):
+            raise ValueError("token must be ASCII without spaces")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key must be both set or both left out")

@@ -21,6 +21,7 @@ from deploy.answers import (
     FreshnessAnswer,
     HealthAnswer,
     Id,
+    MinVersion,
     RankAnswer,
     RankRequest,
     RecommendAnswer,
@@ -30,18 +31,18 @@ from deploy.body_limit import BodyLimit
 from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
+from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
 from deploy.sequences import SequenceClient, SequenceUnavailableError
 from deploy.serve_settings import MAX_K, ServeSettings
-from deploy.serving import NotReadyError, Serving
+from deploy.serving import NotReadyError, OlderVersionError, Serving
 from deploy.serving_metrics import RequestTimes, ServingMetrics
+from deploy.token_check import TokenCheck
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from streams.catalogue import Catalogue
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings, describe_topic
 
-RETRY_AFTER_SECONDS = 1
-"""What a 503 asks a client to wait."""
 STOP_SECONDS = 5
 """How long requests under way may take when the server is told to stop."""
 MAX_EVENTS = 1_000
@@ -51,10 +52,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "The request is not valid"},
     503: {"model": ErrorAnswer, "description": "Nothing can be answered now; Retry-After says when to ask again"},
 }
+_MODEL_ERRORS = _ERRORS | {
+    409: {"model": ErrorAnswer, "description": "The version that is asked for at least does not answer yet"}
+}
 
 
-def create_app(serving: Serving) -> FastAPI:
-    """The HTTP application around `serving`, which it starts and stops."""
+def create_app(serving: Serving, serve: ServeSettings = ServeSettings()) -> FastAPI:  # noqa: B008 - frozen
+    """The HTTP application around `serving`, which it starts and stops; of the settings, who may ask and how much."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -71,10 +75,13 @@ def create_app(serving: Serving) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(LoadLimit, most=serve.max_requests)
+    app.add_middleware(TokenCheck, token=serve.token)
     app.add_middleware(RequestTimes, request_seconds=metrics.request_seconds)
     app.add_exception_handler(HTTPException, _answer_refused)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(NotReadyError, _answer_unavailable)
+    app.add_exception_handler(OlderVersionError, _answer_older)
     app.add_exception_handler(SequenceUnavailableError, _answer_unavailable)
     _add_answers(app, serving)
     _add_reports(app, serving, metrics)
@@ -88,7 +95,7 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
     torch.set_num_threads(serve.num_threads)
     # One line for each request to a worker would be one for each answer.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    app = create_app(_serving(serve, kafka, topics, snapshots))
+    app = create_app(_serving(serve, kafka, topics, snapshots), serve)
     config = uvicorn.Config(
         app,
         host=serve.host,
@@ -96,6 +103,8 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=STOP_SECONDS,
+        ssl_certfile=serve.tls_certificate,
+        ssl_keyfile=serve.tls_key,
     )
     server = uvicorn.Server(config)
     # uvicorn raises the signals it caught once more after its clean stop; these handlers take them.
@@ -117,22 +126,24 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,
         clock_ms=_now_ms,
+        min_version_seconds=serve.min_version_seconds,
     )
 
 
 def _add_answers(app: FastAPI, serving: Serving) -> None:
-    @app.get("/recommend", responses=_ERRORS)
+    @app.get("/recommend", responses=_MODEL_ERRORS)
     async def recommend(
         user_id: Annotated[Id, Query()],
         k: Annotated[int, Query(ge=1, le=MAX_K, description="Length of the list")] = 10,
+        min_version: Annotated[MinVersion | None, Query()] = None,
     ) -> RecommendAnswer:
         """The best items for the user now; a user without events gets what the model gives any newcomer."""
-        return await serving.recommend(user_id, k)
+        return await serving.recommend(user_id, k, min_version)
 
-    @app.post("/rank", responses=_ERRORS)
+    @app.post("/rank", responses=_MODEL_ERRORS)
     async def rank(request: RankRequest) -> RankAnswer:
         """The probability of each action of the user on each of the given items."""
-        return await serving.rank(request.user_id, request.item_ids)
+        return await serving.rank(request.user_id, request.item_ids, request.min_version)
 
     @app.get("/users/{user_id:path}/sequence", responses=_ERRORS)
     async def sequence(
@@ -174,6 +185,10 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
 async def _answer_unavailable(_: Request, error: Exception) -> JSONResponse:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return JSONResponse({"error": str(error)}, status_code=503, headers=headers)
+
+
+async def _answer_older(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=409)
 
 
 async def _answer_refused(_: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,7 @@
 """Answering: a user's sequence from its worker, the model's scores from one replica, titles from the catalogue."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -22,11 +23,18 @@ from deploy.sequences import SequenceClient, SequenceColumns
 from storage.errors import HeadwaterError
 from streams.catalogue import Catalogue
 
+VERSION_POLL_SECONDS = 0.02
+"""Pause between two looks at whether a version that is waited for answers."""
+
 _Result = TypeVar("_Result")
 
 
 class NotReadyError(HeadwaterError):
     """Nothing can be answered yet."""
+
+
+class OlderVersionError(HeadwaterError):
+    """What answers is older than what was asked for."""
 
 
 class Serving:
@@ -44,12 +52,14 @@ class Serving:
         catalogue: Catalogue,
         freshness: Freshness,
         clock_ms: Callable[[], int],
+        min_version_seconds: float = 2.0,
     ) -> None:
         self.follower = follower
         self.sequences = sequences
         self.catalogue = catalogue
         self.freshness = freshness
         self.clock_ms = clock_ms
+        self.min_version_seconds = min_version_seconds
         self._inference = ThreadPoolExecutor(1, "inference")
 
     def start(self) -> None:
@@ -63,9 +73,9 @@ class Serving:
         await self.sequences.aclose()
         self._inference.shutdown()
 
-    async def recommend(self, user_id: str, k: int) -> RecommendAnswer:
-        """The k best items; raises `NotReadyError` and `SequenceUnavailableError`."""
-        replica = self._replica()
+    async def recommend(self, user_id: str, k: int, min_version: str | None = None) -> RecommendAnswer:
+        """The k best items; raises `NotReadyError`, `OlderVersionError` and `SequenceUnavailableError`."""
+        replica = await self._replica_of(min_version)
         columns = await self._read(replica, user_id)
         sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
         now_ms = self._query_ms(replica, columns)
@@ -81,9 +91,9 @@ class Serving:
             items=[Recommendation(**self._facts(item_id), score=score) for item_id, score in scored],
         )
 
-    async def rank(self, user_id: str, item_ids: list[str]) -> RankAnswer:
+    async def rank(self, user_id: str, item_ids: list[str], min_version: str | None = None) -> RankAnswer:
         """The probability of each action on each item; raises as `recommend` does."""
-        replica = self._replica()
+        replica = await self._replica_of(min_version)
         columns = await self._read(replica, user_id)
         sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
         asked = [item_id for item_id in item_ids if item_id not in unavailable]
@@ -148,6 +158,17 @@ class Serving:
             raise NotReadyError(self.catalogue.problem or "the catalogue has not been read to its end yet")
         return replica
 
+    async def _replica_of(self, min_version: str | None) -> Replica:
+        """What answers, once it is `RUN/vN` or later; raises `OlderVersionError` where that takes too long."""
+        deadline = time.monotonic() + self.min_version_seconds
+        while not _is_at_least(replica := self._replica(), min_version):
+            if time.monotonic() >= deadline:
+                raise OlderVersionError(
+                    f"min_version is {min_version}, and {replica.version} answers after {self.min_version_seconds:g} s"
+                )
+            await asyncio.sleep(VERSION_POLL_SECONDS)
+        return replica
+
     async def _read(self, replica: Replica, user_id: str) -> SequenceColumns:
         columns = await self.sequences.read(user_id)
         if tuple(columns.action_names) != replica.settings.actions:
@@ -179,3 +200,10 @@ class Serving:
             value=columns.values[place],
             group=columns.groups[place],
         )
+
+
+def _is_at_least(replica: Replica, min_version: str | None) -> bool:
+    if min_version is None:
+        return True
+    run_id, _, number = min_version.partition("/v")
+    return replica.manifest.run_id == run_id and replica.manifest.version >= int(number)

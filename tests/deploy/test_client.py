@@ -33,9 +33,10 @@ class Server:
         self.asked: list[str] = []
         self.handler: Handler = lambda request: httpx.Response(200, json={})
 
-    def get(self, url: str, params: Any = None, timeout: float = 0) -> httpx.Response:
+    def get(self, url: str, *, params: Any, headers: Any, verify: Any, timeout: float) -> httpx.Response:
         assert timeout > 0
-        request = httpx.Request("GET", url, params=params)
+        assert verify is True
+        request = httpx.Request("GET", url, params=params, headers=headers)
         self.asked.append(str(request.url))
         return self.handler(request)
 

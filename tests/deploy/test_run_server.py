@@ -4,15 +4,20 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
 from deploy.broker import EmbeddedBroker, free_port
+from deploy.client import ServerClient
 from deploy.serve_settings import ServeSettings
 from deploy.server import run_server
 from storage.errors import SetupError
@@ -24,15 +29,19 @@ ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60
 CODE = """
 import sys
+from pathlib import Path
+from deploy.client import ServerClient
 from deploy.serve_settings import ServeSettings
 from deploy.server import run_server
 from storage.snapshot_settings import SnapshotSettings
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings
 
-port, broker, folder = sys.argv[1:]
+port, broker, folder, token, *tls = sys.argv[1:]
 kafka = KafkaSettings(bootstrap_servers=(broker,))
-sys.exit(run_server(ServeSettings(port=int(port)), kafka, TopicSettings(), SnapshotSettings(url=folder)))
+certificate, key = map(Path, tls) if tls else (None, None)
+serve = ServeSettings(port=int(port), token=token, tls_certificate=certificate, tls_key=key)
+sys.exit(run_server(serve, kafka, TopicSettings(), SnapshotSettings(url=folder)))
 """
 
 
@@ -57,27 +66,62 @@ def test_an_unreachable_broker_is_said_before_anything_starts(tmp_path: Path, ca
 def test_the_process_ends_cleanly_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
     """A supervisor takes any other exit for a crash and starts the server again."""
     port = free_port()
-    with EmbeddedBroker(free_port(), tmp_path / "broker.log") as broker:
-        arguments = [sys.executable, "-c", CODE, str(port), broker.address, str(tmp_path / "snapshots")]
-        with (tmp_path / "server.log").open("wb") as log:
-            process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + WAIT_SECONDS
-            while not _answers(port):
-                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-                time.sleep(0.05)
-            process.send_signal(number)
-            assert process.wait(WAIT_SECONDS) == 0
-        finally:
-            process.kill()
-            process.wait()
+    with (
+        EmbeddedBroker(free_port(), tmp_path / "broker.log") as broker,
+        server_process(tmp_path, f"http://127.0.0.1:{port}", broker, "") as process,
+    ):
+        process.send_signal(number)
+        assert process.wait(WAIT_SECONDS) == 0
 
 
-def _answers(port: int) -> bool:
+@contextmanager
+def server_process(
+    folder: Path, url: str, broker: EmbeddedBroker, *options: str, verify: ssl.SSLContext | bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that answers that it is not ready yet."""
+    port, snapshots, said = url.rpartition(":")[2], str(folder / "snapshots"), folder / "server.log"
+    with said.open("wb") as log:
+        arguments = [sys.executable, "-c", CODE, port, broker.address, snapshots, *options]
+        process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log)
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == httpx.codes.SERVICE_UNAVAILABLE
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not _answers(url, verify):
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str, verify: ssl.SSLContext | bool) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", verify=verify).status_code == httpx.codes.SERVICE_UNAVAILABLE
     except httpx.TransportError:
         return False
+
+
+def test_tls_and_a_token_keep_others_out(tmp_path: Path) -> None:
+    """Whoever reaches the port would read what users did, and whoever listens on the line, too."""
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    port = free_port()
+    url, tls = f"https://127.0.0.1:{port}", (str(tmp_path / "chain.pem"), str(tmp_path / "key.pem"))
+    trusted = ssl.create_default_context(cafile=tmp_path / "chain.pem")
+    trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    with (
+        EmbeddedBroker(free_port(), tmp_path / "broker.log") as broker,
+        server_process(tmp_path, url, broker, "secret", *tls, verify=trusted),
+    ):
+        assert httpx.get(f"{url}/metrics", verify=trusted).status_code == httpx.codes.UNAUTHORIZED
+        mine = ServerClient(url, token="secret", certificate=tmp_path / "chain.pem")
+        with pytest.raises(SetupError, match=r"answered 503: .*no snapshot"):
+            mine.recommend("ada", 10)
+        with pytest.raises(SetupError, match=r"answered 401: .*serve\.token"):
+            ServerClient(url, token="Secret", certificate=tmp_path / "chain.pem").recommend("ada", 10)
+        with pytest.raises(SetupError, match="certificate"):
+            ServerClient(url, token="secret").recommend("ada", 10)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +133,10 @@ def _answers(port: int) -> bool:
         ({"poll_seconds": 0.0}, "poll_seconds must be > 0, got 0.0"),
         ({"sequence_timeout_seconds": float("nan")}, "sequence_timeout_seconds must be > 0, got nan"),
         ({"num_threads": 0}, "num_threads must be >= 1, got 0"),
+        ({"min_version_seconds": 0.0}, "min_version_seconds must be > 0, got 0.0"),
+        ({"max_requests": 0}, "max_requests must be >= 1, got 0"),
+        ({"token": "a b"}, "token must be ASCII without spaces"),
+        ({"tls_key": Path("key.pem")}, "must be both set or both left out"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, object], message: str) -> None:
