@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from model.action_rates import ActionRates
+from model.contents import Contents
 from model.network import Network, dense_arrays
 from model.packed_ids import pack_ids
 from model.recommender import Recommender
@@ -35,7 +36,7 @@ def model_arrays(seed: int) -> dict[str, npt.NDArray[Any]]:
     rows = {"items.weight": weight, "items.id_bytes": id_bytes, "items.id_ends": id_ends, "items.live": live}
     counts = ActionRates(len(SETTINGS.actions)).state(num_rows) | ValueScale().state()
     counts |= TransitionMemory().state(num_rows) | {"items.count": np.zeros(num_rows, np.float32)}
-    return dense_arrays(network) | rows | counts
+    return dense_arrays(network) | rows | counts | Contents(1, SETTINGS.content_rows).state()
 
 
 def recommender(seed: int) -> Recommender:
