@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from storage.alias import CHAMPION, check_alias_name
+
 MAX_K = 500
 """Longest list that a request may ask for."""
 MAX_RANKED = 1_000
@@ -20,8 +22,10 @@ class ServeSettings:
     """Every worker's address; each user's sequence is asked of the worker that owns it."""
     sequence_timeout_seconds: float = 2.0
     """How long a request looks for the worker that owns its user before it is answered 503."""
+    alias: str = CHAMPION
+    """Alias whose version answers: `champion` is the newest, unless `headwater snapshots rollback` holds it."""
     poll_seconds: float = 0.5
-    """Pause between two looks at the snapshot store's pointer."""
+    """Pause between two looks at the alias."""
     exact_items: int = 200_000
     """Up to so many items the best are looked for among all; beyond, among the clusters nearest to the user."""
     num_threads: int = 1
@@ -40,6 +44,7 @@ class ServeSettings:
         for url in self.worker_urls:
             if not url.startswith(("http://", "https://")) or url.endswith("/"):
                 raise ValueError(f"worker_urls must be like http://127.0.0.1:6066, got {url!r}")
+        check_alias_name(self.alias)
         for name in ("sequence_timeout_seconds", "poll_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")

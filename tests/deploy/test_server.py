@@ -18,6 +18,7 @@ from deploy.server import create_app
 from deploy.serving import Serving
 from model.sequence import UserSequence
 from model.user_features import UserFeature
+from storage.aliases import Aliases
 from storage.manifest import SampleMark
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
@@ -133,6 +134,33 @@ def test_health_tells_the_streams_present_time(house: House) -> None:
     house.publish(1)
     body = house.ask("/healthz").json()
     assert (body["status"], body["model_version"], body["now_ms"]) == ("ok", "run/v1", QUERY_MS)
+
+
+def test_health_and_metrics_tell_what_the_alias_stands_for(house: House) -> None:
+    """Who rolled back asks every server whether it has followed."""
+    house.publish(1)
+    body = house.ask("/healthz").json()
+    assert (body["alias"], body["generation"], body["pinned"]) == ("champion", 0, False)
+    house.publish(2)
+    Aliases(house.store).pin("champion", "run", 1, moved_ms=1)
+    assert house.follower.poll()
+    body = house.ask("/healthz").json()
+    assert (body["model_version"], body["alias"], body["generation"], body["pinned"]) == ("run/v1", "champion", 1, True)
+    lines = house.ask("/metrics").text.splitlines()
+    assert 'headwater_alias_pinned{alias="champion"} 1.0' in lines
+    assert 'headwater_alias_generation{alias="champion"} 1.0' in lines
+
+
+def test_health_tells_of_a_rollback_that_cannot_be_followed(house: House) -> None:
+    """The version that was meant to go away goes on answering, and somebody must know."""
+    house.publish(1)
+    house.publish(2)
+    Aliases(house.store).pin("champion", "run", 1, moved_ms=1)
+    house.store.objects.delete("headwater/run/v000000001/model.safetensors")
+    assert not house.follower.poll()
+    body = house.ask("/healthz").json()
+    assert (body["model_version"], body["generation"], body["pinned"]) == ("run/v2", 1, True)
+    assert "run/v1 cannot be loaded" in body["problem"]
 
 
 def test_health_tells_what_the_weights_have_learned(house: House) -> None:
