@@ -158,8 +158,9 @@ def test_a_version_that_is_not_there_or_damaged_is_never_pinned(local: SnapshotS
     assert not (tmp_path / "headwater/aliases").exists()
 
 
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["alone", "moved by another"])
 def test_a_version_that_retention_takes_meanwhile_is_not_pinned(
-    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch, meanwhile: bool
 ) -> None:
     """A learner that read the aliases just before would delete what they now name."""
     aliases = Aliases(store)
@@ -170,11 +171,14 @@ def test_a_version_that_retention_takes_meanwhile_is_not_pinned(
         monkeypatch.setattr(store.objects, "swap", swap)
         store.objects.delete("headwater/run/v000000001/manifest.json")
         swap(*arguments)
+        if meanwhile:
+            aliases.release("champion", moved_ms=1, moved_by="bob")
 
     monkeypatch.setattr(store.objects, "swap", late)
     with pytest.raises(SnapshotError, match="it was never published, or is deleted by now"):
         aliases.pin("champion", "run", 1, moved_ms=1)
     assert answering(aliases) == (2, 2, False)
+    assert aliases.get("champion").moved_by == ("bob" if meanwhile else "")
 
 
 def test_a_move_that_another_made_meanwhile_is_not_written_over(
