@@ -78,6 +78,7 @@ def verify(
 @snapshots_app.command
 def rollback(
     version: str = "",
+    /,
     *,
     alias: AliasName = CHAMPION,
     reason: Reason = "",
@@ -164,6 +165,7 @@ def gc(
 def diff(
     a: str,
     b: str,
+    /,
     *,
     file: Annotated[str, Parameter(help="Which file: model (what servers read) or trainer.")] = "model",
     json: JsonFile = None,
@@ -183,11 +185,11 @@ def diff(
     found = diff_snapshots(store, store.manifest(*version_a), store.manifest(*version_b), file)
     names = version_name(*version_a), version_name(*version_b)
     write_json(json, {"a": names[0], "b": names[1], "file": file, **to_builtins(found)})
-    say(f"{len(found.arrays)} of {found.num_arrays} arrays of {file} differ")
+    say(f"A is {names[0]}, B is {names[1]}: {len(found.arrays)} of {found.num_arrays} arrays of {file} differ")
     for table, rows in found.tables.items():
-        say(f"table {table}: {rows['rows_a']:,} rows, then {rows['rows_b']:,}; {rows['differ']:,} of both differ")
-    print_table(array_table(found, *names))
-    print_table(metric_table(found, *names))
+        say(f"table {table}: {rows['rows_a']:,} rows in A, {rows['rows_b']:,} in B; {rows['differ']:,} of both differ")
+    print_table(array_table(found))
+    print_table(metric_table(found))
     return 0
 
 

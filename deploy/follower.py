@@ -82,8 +82,8 @@ class Follower:
         """Failed attempts to load a version."""
         self.num_missed = 0
         """Versions whose manifests were gone before they were seen: their records count in no freshness."""
-        self._high: dict[str, int] = {}
-        """By run: up to which version all records have been told."""
+        self._high = 0
+        """Up to which version of the replica's run all records have been told."""
         self._failed: Resolved | None = None
         self._retry_at = 0.0
         self._retry_seconds = poll_seconds
@@ -149,16 +149,15 @@ class Follower:
 
     def _tell(self, serial: int, manifest: Manifest, *, pinned: bool) -> None:
         run_id, version = manifest.run_id, manifest.version
-        high = self._high.get(run_id)
-        if high is None:
-            # Versions beyond the pinned one may have answered before it was pinned.
-            high = max([version, *self.store.versions(run_id)]) if pinned else version
         same_run = self.replica is not None and self.replica.manifest.run_id == run_id
-        if same_run and version > high:
+        # Versions beyond a pinned one may have answered before it was pinned.
+        published = self.store.versions(run_id) if pinned and not same_run else []
+        high = self._high if same_run else max([version, *published])
+        if version > high:
             self.freshness.learned(serial, self._news(manifest, high))
         else:
             self.freshness.withdraw()
-        self._high[run_id] = max(high, version)
+        self._high = max(high, version)
 
     def _news(self, manifest: Manifest, high: int) -> list[tuple[int, int]]:
         """Kafka times and counts of the records that no version up to `high` had learned."""

@@ -47,10 +47,10 @@ def alias_line(name: str, alias: Alias) -> str:
     return f"{name} {where}, generation {alias.generation}, moved {_time(alias.moved_ms)} UTC{by}{reason}"
 
 
-def array_table(diff: SnapshotDiff, a: str, b: str) -> Table:
+def array_table(diff: SnapshotDiff) -> Table:
     """The arrays that differ."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ("array", f"in {a}", f"in {b}", "rows that differ", "largest difference")
+    headings = ("array", "shape in A", "in B", "rows that differ", "largest difference")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "array" else "right", no_wrap=True)
     for each in diff.arrays:
@@ -58,10 +58,10 @@ def array_table(diff: SnapshotDiff, a: str, b: str) -> Table:
     return table
 
 
-def metric_table(diff: SnapshotDiff, a: str, b: str) -> Table:
+def metric_table(diff: SnapshotDiff) -> Table:
     """The figures of both, side by side."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("figure", f"of {a}", f"of {b}", "difference"):
+    for heading in ("figure", "A", "B", "difference"):
         table.add_column(heading, justify="left" if heading == "figure" else "right", no_wrap=True)
     for name, (of_a, of_b) in diff.metrics.items():
         change = "" if of_a is None or of_b is None else f"{of_b - of_a:+.4g}"

@@ -287,6 +287,12 @@ def test_a_rollback_to_another_run_and_back_tells_nothing_twice(store: SnapshotS
     aliases.release("champion", moved_ms=3)
     follower.poll()
     assert measured(follower) == 11
+    aliases.pin("champion", "old", 9, moved_ms=4)
+    follower.poll()
+    publish(store, 4, learned_kafka_ms=[(1_000, 100)])
+    aliases.release("champion", moved_ms=5)
+    follower.poll()
+    assert (version_of(follower), measured(follower)) == ("run/v4", 11)
 
 
 def test_a_release_after_many_versions_reads_only_what_is_there(

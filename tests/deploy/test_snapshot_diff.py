@@ -55,7 +55,8 @@ def test_what_is_the_same_is_not_told(array: Array) -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [(BASE, BASE.astype(np.float64)), (BASE, BASE.reshape(2, 3)), (BASE, BASE.ravel())]
+    ("a", "b"),
+    [(BASE, BASE.astype(np.float64)), (BASE, BASE.reshape(2, 3)), (BASE, BASE.ravel()), (np.array(1.0), np.ones(3))],
 )
 def test_what_cannot_be_compared_row_by_row_is_told_by_its_shapes(a: Array, b: Array) -> None:
     found = difference(a, b)

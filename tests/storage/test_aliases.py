@@ -263,6 +263,8 @@ def test_a_huge_alias_is_not_read(local: SnapshotStore) -> None:
     local.objects.put("headwater/aliases/champion", b" " * 65_537)
     with pytest.raises(SnapshotError, match="headwater/aliases/champion must be at most 65536 bytes, got 65537"):
         Aliases(local).resolve("champion")
+    with pytest.raises(SnapshotError, match="headwater/aliases/champion must be at most 65536 bytes, got 65537"):
+        local.expendable()
 
 
 def test_an_alias_of_an_unknown_version_names_it(local: SnapshotStore) -> None:
