@@ -116,11 +116,14 @@ class HealthAnswer(BaseModel):
     status: str
     model_version: str
     model_age_seconds: float
+    alias: str = Field(description="The alias whose version this server answers with")
+    generation: int = Field(description="How often the alias has been moved; the same on every server that has seen it")
+    pinned: bool = Field(description="Whether the alias is held to one version (a rollback) instead of the newest")
     learned: dict[str, int] = Field(
         description="By partition of `events`: offset of the newest record whose sample the weights have learned"
     )
     now_ms: int = Field(description="The stream's present: the newest learned event's time, and what passed since")
-    problem: str | None = Field(description="Why a newer version, or news of the catalogue, cannot be had")
+    problem: str | None = Field(description="Why the alias' version, or news of the catalogue, cannot be had")
 
 
 class Delays(BaseModel):

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from cyclopts import CycloptsError, Parameter
 from rich.console import Console
 
-from deploy import cli_bench, cli_evaluate, cli_model, cli_streams
+from deploy import cli_bench, cli_evaluate, cli_model, cli_snapshots, cli_streams
 from deploy.cli_app import app
 from deploy.settings import LayeredConfig, environment, read_layers
 from storage.errors import HeadwaterError
 
-__all__ = ["app", "cli_bench", "cli_evaluate", "cli_model", "cli_streams", "main"]
+__all__ = ["app", "cli_bench", "cli_evaluate", "cli_model", "cli_snapshots", "cli_streams", "main"]
 
 
 @app.meta.default

@@ -22,8 +22,9 @@ app = App(
 topics_app = App(name="topics", help="Create the Kafka topics.")
 dlq_app = App(name="dlq", help="Look at the records that were refused.")
 forget_app = App(name="forget", help="Have what is kept of someone forgotten.")
+snapshots_app = App(name="snapshots", help="Look at published versions, roll back to one, and release it.")
 evaluate_app = App(name="evaluate", help="Measure quality on a data set.")
-for group in (topics_app, dlq_app, forget_app, evaluate_app):
+for group in (topics_app, dlq_app, forget_app, snapshots_app, evaluate_app):
     app.command(group)
 
 Server = Annotated[str, Parameter(help="Address of `headwater serve`; without it, that of the settings.")]

@@ -1,4 +1,4 @@
-"""Following the newest snapshot: verified, built beside the one that answers, swapped in by one assignment."""
+"""Following an alias: its version verified, built beside the one that answers, swapped in by one assignment."""
 
 import logging
 import threading
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from deploy.freshness import Freshness
 from model.recommender import Recommender
 from model.settings import ModelSettings
+from storage.alias import CHAMPION
+from storage.aliases import Aliases, Resolved
 from storage.errors import HeadwaterError, SnapshotError
-from storage.manifest import Manifest, Pointer
+from storage.manifest import Manifest
 from storage.snapshot_store import SnapshotStore
 
 MAX_SKIPPED = 1_000
@@ -29,6 +31,8 @@ class Replica:
     recommender: Recommender
     settings: ModelSettings
     manifest: Manifest
+    target: tuple[str, int, str]
+    """Run, version and the manifest's sha256: what an alias has to stand for if this replica is to stay."""
 
     @property
     def version(self) -> str:
@@ -37,18 +41,20 @@ class Replica:
 
 
 class Follower:
-    """Keeps `replica` at the version that the store's pointer names, looking every `poll_seconds`.
+    """Keeps `replica` at the version that an alias stands for, looking every `poll_seconds`.
 
     What an answer uses is read once from `replica`, so it comes from exactly one version. A version is loaded in
     these steps, and a failure in any leaves the former replica answering:
 
-    1. read the pointer and the manifest that it names;
+    1. read the alias, the pointer if it tracks that, and the manifest that is named;
     2. read and verify the weights;
     3. build the recommender, with an index where the catalogue has more than `exact_items`;
     4. tell `freshness` which records are known for the first time, those of versions passed over among them;
     5. swap.
 
-    The records of the first version of a run are not told: they may have been learned long before this server began.
+    Each record is told once. Nothing is told of the first version after another run's, whose records may have been
+    learned long before, nor of a version that is no newer than one seen before (a rollback); what was told and has had
+    no answer by then is withdrawn. A server that begins while its alias is pinned takes what is published for known.
     """
 
     def __init__(
@@ -58,22 +64,27 @@ class Follower:
         *,
         poll_seconds: float,
         exact_items: int | None = None,
+        alias: str = CHAMPION,
     ) -> None:
         self.store = store
+        self.aliases = Aliases(store)
         self.freshness = freshness
+        self.alias = alias
         self.poll_seconds = poll_seconds
         self.exact_items = exact_items
         self.replica: Replica | None = None
         self.problem: str | None = None
-        """Why the newest version is not the one that answers."""
+        """Why the version that the alias stands for is not the one that answers."""
+        self.followed: Resolved | None = None
+        """What the alias stood for when it was last read."""
         self.num_loaded = 0
         self.num_failed = 0
         """Failed attempts to load a version."""
         self.num_missed = 0
         """Versions whose manifests were gone before they were seen: their records count in no freshness."""
-        self._pointer: Pointer | None = None
         self._high = 0
-        self._failed: Pointer | None = None
+        """Up to which version of the replica's run all records have been told."""
+        self._failed: Resolved | None = None
         self._retry_at = 0.0
         self._retry_seconds = poll_seconds
         self._stop = threading.Event()
@@ -94,17 +105,18 @@ class Follower:
 
         A version that cannot be loaded is logged and counted, and tried again after a growing pause.
         """
-        pointer, loaded = None, False
+        resolved, loaded = None, False
         try:
-            pointer = self.store.latest()
-            if pointer is not None and pointer != self._pointer:
-                if self._waits(pointer):
+            resolved = self.aliases.resolve(self.alias)
+            self.followed = resolved
+            if resolved is not None and not self._answers(resolved):
+                if self._waits(resolved):
                     return False
-                self._load(pointer)
+                self._load(resolved)
                 loaded = True
         # Whatever a damaged snapshot or a store makes fail must not end the thread: the former version answers on.
         except Exception as error:
-            self._note_failure(pointer, error)
+            self._note_failure(resolved, error)
             return False
         self.problem = None
         return loaded
@@ -114,9 +126,12 @@ class Follower:
             self.poll()
             self._stop.wait(self.poll_seconds)
 
-    def _load(self, pointer: Pointer) -> None:
+    def _answers(self, resolved: Resolved) -> bool:
+        return self.replica is not None and self.replica.target == resolved.target
+
+    def _load(self, resolved: Resolved) -> None:
         # Step 1.
-        manifest = self.store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
+        manifest = self.store.manifest(resolved.run_id, resolved.version, resolved.manifest_sha256)
         # Steps 2 and 3.
         settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
         arrays = self.store.load(manifest, "model")
@@ -125,45 +140,54 @@ class Follower:
             _log.info("%s/v%d: %s", manifest.run_id, manifest.version, recommender.index.report)
         serial = self.num_loaded + 1
         # Step 4.
-        same_run = self.replica is not None and self.replica.manifest.run_id == manifest.run_id
-        if same_run:
-            self.freshness.learned(serial, self._news(manifest))
-        self._high = max(self._high, manifest.version) if same_run else manifest.version
+        self._tell(serial, manifest, pinned=resolved.pinned)
         # Step 5.
         self.replica = Replica(
-            serial=serial,
-            recommender=recommender,
-            settings=settings,
-            manifest=manifest,
+            serial=serial, recommender=recommender, settings=settings, manifest=manifest, target=resolved.target
         )
         self.num_loaded = serial
-        self._pointer = pointer
 
-    def _news(self, manifest: Manifest) -> list[tuple[int, int]]:
-        """Kafka times and counts of the records that no version seen before had learned."""
-        if manifest.version <= self._high:
-            return []
-        first = max(self._high + 1, manifest.version - MAX_SKIPPED)
-        self.num_missed += first - self._high - 1
+    def _tell(self, serial: int, manifest: Manifest, *, pinned: bool) -> None:
+        run_id, version = manifest.run_id, manifest.version
+        same_run = self.replica is not None and self.replica.manifest.run_id == run_id
+        # Versions beyond a pinned one may have answered before it was pinned.
+        published = self.store.versions(run_id) if pinned and not same_run else []
+        high = self._high if same_run else max([version, *published])
+        if version > high:
+            self.freshness.learned(serial, self._news(manifest, high))
+        else:
+            self.freshness.withdraw()
+        self._high = max(high, version)
+
+    def _news(self, manifest: Manifest, high: int) -> list[tuple[int, int]]:
+        """Kafka times and counts of the records that no version up to `high` had learned."""
+        first = max(high + 1, manifest.version - MAX_SKIPPED)
+        skipped = range(first, manifest.version)
+        # After a long rollback most are deleted: one listing, not a thousand reads that fail.
+        there = set(self.store.versions(manifest.run_id)).intersection(skipped) if skipped else set()
         manifests = [manifest]
-        for version in range(first, manifest.version):
+        for version in sorted(there):
             try:
                 manifests.append(self.store.manifest(manifest.run_id, version))
             except SnapshotError as error:
-                self.num_missed += 1
                 _log.warning("version %d counts in no freshness figure: %s", version, error)
+        num_missed = manifest.version - high - len(manifests)
+        if num_missed:
+            named = f"{manifest.run_id}/v{manifest.version}"
+            _log.warning("%d versions before %s count in no freshness figure: they are deleted", num_missed, named)
+        self.num_missed += num_missed
         return [(kafka_ms, count) for seen in manifests for kafka_ms, count in seen.learned_kafka_ms]
 
-    def _waits(self, pointer: Pointer) -> bool:
-        return pointer == self._failed and time.monotonic() < self._retry_at
+    def _waits(self, resolved: Resolved) -> bool:
+        return resolved == self._failed and time.monotonic() < self._retry_at
 
-    def _note_failure(self, pointer: Pointer | None, error: Exception) -> None:
-        again = pointer == self._failed
+    def _note_failure(self, resolved: Resolved | None, error: Exception) -> None:
+        again = resolved == self._failed
         self._retry_seconds = min(self._retry_seconds * 2, MAX_RETRY_SECONDS) if again else self.poll_seconds
-        self._failed = pointer
+        self._failed = resolved
         self._retry_at = time.monotonic() + self._retry_seconds
         self.num_failed += 1
-        named = "the pointer" if pointer is None else f"{pointer.run_id}/v{pointer.version}"
+        named = f"alias {self.alias}" if resolved is None else f"{resolved.run_id}/v{resolved.version}"
         problem = f"{named} cannot be loaded: {error}"
         if problem != self.problem:
             answering = "nothing answers" if self.replica is None else f"{self.replica.version} goes on answering"

@@ -34,7 +34,8 @@ def what_remains_of_item(topics: TopicSettings, snapshots: SnapshotSettings) -> 
 
 
 def _former_snapshots(snapshots: SnapshotSettings) -> str:
-    return f"those published before, until {snapshots.keep + 1} newer ones are there; copies for good"
+    until = f"until {snapshots.keep + 1} newer ones are there, pinned ones until they are released"
+    return f"those published before, {until}; copies for good"
 
 
 def what_remains(topics: TopicSettings, store: StoreSettings, snapshots: SnapshotSettings) -> dict[str, str]:

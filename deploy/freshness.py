@@ -41,7 +41,7 @@ class Freshness(Collector):
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         self.clock_ms = clock_ms
         self.num_dropped = 0
-        """Records never measured, because too many waited for an answer."""
+        """Records never measured, because too many waited for an answer, or a rollback came first."""
         self._counts = np.zeros(MAX_MS // BIN_MS + 1, np.int64)
         self._sum_ms = 0
         self._pending: deque[_Learned] = deque()
@@ -60,6 +60,13 @@ class Freshness(Collector):
                 oldest = self._pending.popleft()
                 self._num_pending -= len(oldest.counts)
                 self.num_dropped += int(oldest.counts.sum())
+
+    def withdraw(self) -> None:
+        """What waits for a first answer gets none: the replica that comes next does not know it."""
+        with self._lock:
+            self.num_dropped += sum(int(learned.counts.sum()) for learned in self._pending)
+            self._pending.clear()
+            self._num_pending = 0
 
     def answered(self, serial: int) -> None:
         """The replica of this number answered: what it knows is now in the weights that answer."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.alias import CHAMPION, check_alias_name
+
 MAX_K = 500
 """Longest list that a request may ask for."""
 MAX_RANKED = 1_000
@@ -21,8 +23,10 @@ class ServeSettings:
     """Every worker's address; each user's sequence is asked of the worker that owns it."""
     sequence_timeout_seconds: float = 2.0
     """How long a request looks for the worker that owns its user before it is answered 503."""
+    alias: str = CHAMPION
+    """Alias whose version answers: `champion` is the newest, unless `headwater snapshots rollback` holds it."""
     poll_seconds: float = 0.5
-    """Pause between two looks at the snapshot store's pointer."""
+    """Pause between two looks at the alias."""
     exact_items: int = 200_000
     """Up to so many items the best are looked for among all; beyond, among the clusters nearest to the user."""
     num_threads: int = 1
@@ -46,6 +50,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
+        check_alias_name(self.alias)
         self._check_urls()
         self._check_access()
         for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds"):

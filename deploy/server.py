@@ -121,7 +121,9 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
     freshness = Freshness(_now_ms)
     store = SnapshotStore(snapshots)
     return Serving(
-        follower=Follower(store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items),
+        follower=Follower(
+            store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
+        ),
         sequences=SequenceClient(serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds),
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,

@@ -126,11 +126,14 @@ class Serving:
 
     def health(self) -> HealthAnswer:
         """What answers; raises `NotReadyError`."""
-        replica = self._replica()
+        replica, followed = self._replica(), self.follower.followed
         return HealthAnswer(
             status="ok",
             model_version=replica.version,
             model_age_seconds=self.age_seconds(replica),
+            alias=self.follower.alias,
+            generation=0 if followed is None else followed.generation,
+            pinned=followed is not None and followed.pinned,
             learned={number: mark.trigger_offset for number, mark in replica.manifest.sample_marks.items()},
             now_ms=self.stream_ms(replica),
             problem=self.follower.problem or self.catalogue.problem,

@@ -42,6 +42,14 @@ class ServingMetrics(Collector):
         ):
             yield CounterMetricFamily(f"headwater_{name}", help_text, value=count)
         yield GaugeMetricFamily("headwater_catalogue_items", "Items in the catalogue.", value=catalogue.num_items)
+        followed = follower.followed
+        if followed is not None:
+            pinned = GaugeMetricFamily("headwater_alias_pinned", "1 where the alias is held back.", labels=["alias"])
+            pinned.add_metric([follower.alias], followed.pinned)
+            yield pinned
+            moves = GaugeMetricFamily("headwater_alias_generation", "Moves of the alias.", labels=["alias"])
+            moves.add_metric([follower.alias], followed.generation)
+            yield moves
         replica = follower.replica
         if replica is not None:
             version = GaugeMetricFamily("headwater_model_version", "The version that answers.", labels=["run_id"])

@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storage.alias import Alias, Pin
+    from storage.aliases import Aliases, Resolved
     from storage.folded import FoldedSequence, Update
     from storage.keys import OutboxKey
     from storage.manifest import Manifest, ManifestDraft, Pointer, SampleMark, SnapshotFile, Table
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
     from storage.user_run import Applied
 
 __all__ = [
+    "Alias",
+    "Aliases",
     "Applied",
     "FoldedSequence",
     "Manifest",
     "ManifestDraft",
     "OutboxKey",
+    "Pin",
     "Pointer",
+    "Resolved",
     "SampleMark",
     "SequenceStore",
     "SnapshotFile",
@@ -35,6 +41,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "storage.alias": ("Alias", "Pin"),
+    "storage.aliases": ("Aliases", "Resolved"),
     "storage.folded": ("FoldedSequence", "Update"),
     "storage.keys": ("OutboxKey",),
     "storage.manifest": ("Manifest", "ManifestDraft", "Pointer", "SampleMark", "SnapshotFile", "Table"),

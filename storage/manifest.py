@@ -14,7 +14,7 @@ FORMAT_VERSION: Final = 1
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 MAX_POINTER_BYTES = 64 * 1024
 
-RunId = Annotated[str, Meta(pattern=r"^(?!latest\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
+RunId = Annotated[str, Meta(pattern=r"^(?!(latest|aliases)\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
 FileName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
 Count = Annotated[int, Meta(ge=0)]
 VersionNumber = Annotated[int, Meta(ge=0, le=999_999_999)]

@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from storage.errors import SnapshotError, SnapshotExistsError
+
+if TYPE_CHECKING:
+    from obstore import PutMode, UpdateVersion
 
 
 class Listed(NamedTuple):
@@ -19,6 +22,14 @@ class Listed(NamedTuple):
 
     path: str
     modified: datetime
+
+
+class Tagged(NamedTuple):
+    """An object's bytes and by what it is told from those written in its place later."""
+
+    value: bytes
+    e_tag: str | None
+    version: str | None
 
 
 class Objects:
@@ -50,15 +61,36 @@ class Objects:
 
     def get(self, path: str, max_bytes: int) -> bytes | None:
         """Read an object, None if it is not there; raises `SnapshotError` if it is larger than `max_bytes`."""
+        found = self.get_tagged(path, max_bytes)
+        return None if found is None else found.value
+
+    def get_tagged(self, path: str, max_bytes: int) -> Tagged | None:
+        """Read an object as `get` does, to be given to `swap`."""
         try:
             with _wrapped(f"{path} cannot be read from {self.url}"):
                 found = obstore.get(self._store, path)
                 size = found.meta["size"]
                 if size > max_bytes:
                     raise SnapshotError(f"{path} must be at most {max_bytes} bytes, got {size}")
-                return bytes(found.bytes())
+                return Tagged(bytes(found.bytes()), found.meta["e_tag"], found.meta["version"])
         except FileNotFoundError:
             return None
+
+    def swap(self, path: str, value: bytes, former: Tagged | None) -> None:
+        """Write an object in the place of `former`, None for where there was none.
+
+        Raises `SnapshotError` if another has been written meanwhile. A folder cannot compare and write in one step:
+        there it is compared first, and what is written in between is lost.
+        """
+        try:
+            with _wrapped(f"{path} cannot be written to {self.url}"):
+                obstore.put(self._store, path, value, mode=_mode(former), use_multipart=False)
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise self._changed(path) from error
+        except NotImplementedError as error:
+            if self._tag(path) != _mode(former):
+                raise self._changed(path) from error
+            self.put(path, value)
 
     def upload(self, path: str, file: Path) -> None:
         """Write a file's content as an object, whole or not at all, in pieces where it is large."""
@@ -92,6 +124,30 @@ class Objects:
         except FileNotFoundError:
             return
 
+    def _tag(self, path: str) -> "PutMode | None":
+        try:
+            with _wrapped(f"{path} cannot be read from {self.url}"):
+                found = obstore.head(self._store, path)
+        except FileNotFoundError:
+            return None
+        return _as_mode(found["e_tag"], found["version"])
+
+    def _changed(self, path: str) -> SnapshotError:
+        return SnapshotError(f"{path} in {self.url} was changed by another meanwhile: look at it, then try again")
+
+
+def _mode(former: Tagged | None) -> "PutMode":
+    return "create" if former is None else _as_mode(former.e_tag, former.version)
+
+
+def _as_mode(e_tag: str | None, version: str | None) -> "PutMode":
+    mode: UpdateVersion = {}
+    if e_tag is not None:
+        mode["e_tag"] = e_tag
+    if version is not None:
+        mode["version"] = version
+    return mode
+
 
 def _open(url: str) -> ObjectStore:
     parts = urlsplit(url)
@@ -107,7 +163,7 @@ def _open(url: str) -> ObjectStore:
 def _wrapped(failure: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, AlreadyExistsError):
+    except (FileNotFoundError, AlreadyExistsError, PreconditionError):
         raise
     except (BaseError, OSError, ValueError) as error:
         raise SnapshotError(f"{failure}: {str(error).splitlines()[0]}") from error

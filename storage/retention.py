@@ -1,7 +1,7 @@
 """Which objects of a model's snapshots may go."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 from storage.objects import Listed
@@ -9,26 +9,31 @@ from storage.objects import Listed
 ORPHAN_AGE = timedelta(hours=1)
 """From when on files without a manifest, of another run, are leftovers and not a version being written."""
 
-_PATH = re.compile(r"[^/]+/(?P<run_id>[^/]+)/v(?P<version>\d{9})/(?P<name>[^/]+)")
+VERSION_FILE = re.compile(r"[^/]+/(?P<run_id>[^/]+)/v(?P<version>\d{9})/(?P<name>[^/]+)")
 
 
-def expendable(objects: Iterable[Listed], *, run_id: str, version: int, keep: int) -> list[str]:
+def expendable(
+    objects: Iterable[Listed], *, run_id: str, version: int, keep: int, pinned: Collection[tuple[str, int]] = ()
+) -> list[str]:
     """Paths of what may be deleted, each version's manifest before its files.
 
-    `run_id` and `version` are what the pointer names; that stays, and so do the `keep` newest others: those of the
-    same run by number, then those of other runs by the time of their manifests. Nothing may go where the version that
+    `run_id` and `version` are what the pointer names; that stays, and so do those that are `pinned`, as (run, version),
+    and the `keep` newest others: those of the same run by number, then those of other runs by the time of their
+    manifests. Nothing may go where the version that
     the pointer names is not listed: then another trainer is at work. Files without a manifest go if they
     are of an earlier version of the run, or of another run and old.
     """
     versions: dict[tuple[str, int], dict[str, Listed]] = {}
     for listed in objects:
-        match = _PATH.fullmatch(listed.path)
+        match = VERSION_FILE.fullmatch(listed.path)
         if match:
             files = versions.setdefault((match["run_id"], int(match["version"])), {})
             files[match["name"]] = listed
     named = versions.pop((run_id, version), {}).get("manifest.json")
     if named is None:
         return []
+    for key in pinned:
+        versions.pop(key, None)
     whole = {key: files["manifest.json"] for key, files in versions.items() if "manifest.json" in files}
     own = sorted((key for key in whole if key[0] == run_id), reverse=True)
     others = sorted((key for key in whole if key[0] != run_id), key=lambda key: whole[key].modified, reverse=True)

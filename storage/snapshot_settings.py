@@ -13,7 +13,7 @@ class SnapshotSettings:
     model: str = "headwater"
     """Name of the model; its snapshots lie in the folder of this name."""
     keep: int = 3
-    """Versions that stay besides the one that the pointer names."""
+    """Versions that stay besides the one that the pointer names and those that aliases are pinned to."""
 
     def __post_init__(self) -> None:
         if not self.url:

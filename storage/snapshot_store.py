@@ -1,5 +1,6 @@
 """Versions of a model: full snapshots as safetensors, a manifest that is written last, a pointer to the newest."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import xxhash
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from storage.alias import pinned_versions
 from storage.errors import SnapshotError, SnapshotExistsError
 from storage.manifest import (
     MAX_MANIFEST_BYTES,
@@ -25,10 +27,12 @@ from storage.manifest import (
     sha256_of,
 )
 from storage.objects import Objects
-from storage.retention import expendable
+from storage.retention import VERSION_FILE, expendable
 from storage.snapshot_settings import SnapshotSettings
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+_log = logging.getLogger(__name__)
 
 
 class SnapshotStore:
@@ -62,10 +66,28 @@ class SnapshotStore:
         # Step 3.
         self._point(draft, sha256_of(encoded))
         # Step 4.
-        listed = self._objects.list(self.settings.model)
-        for path in expendable(listed, run_id=draft.run_id, version=draft.version, keep=self.settings.keep):
-            self._objects.delete(path)
+        self._retire(draft)
         return manifest
+
+    @property
+    def objects(self) -> Objects:
+        """Where the versions lie."""
+        return self._objects
+
+    def expendable(self) -> list[str]:
+        """Paths of what retention allows to delete now, each version's manifest before its files.
+
+        Raises `SnapshotError` where an alias is damaged: then nobody knows what it is pinned to.
+        """
+        # Listed before the pointer is read: a version that is published in between is not listed, and nothing goes.
+        listed = self._objects.list(self.settings.model)
+        pointer = self.latest()
+        if pointer is None:
+            return []
+        pinned = pinned_versions(self._objects, self.settings.model)
+        # The newest stays even where none is to be kept: it may be listed before the pointer names it.
+        keep = max(1, self.settings.keep)
+        return expendable(listed, run_id=pointer.run_id, version=pointer.version, keep=keep, pinned=pinned)
 
     def latest(self) -> Pointer | None:
         """The pointer to the newest version; None before the first."""
@@ -78,10 +100,7 @@ class SnapshotStore:
 
         Raises `SnapshotError` if it is absent, damaged, of another version or of another format.
         """
-        path = self._path(run_id, version, "manifest.json")
-        value = self._objects.get(path, MAX_MANIFEST_BYTES)
-        if value is None:
-            raise SnapshotError(f"{path} is not in {self.settings.url}: it was never published, or is deleted by now")
+        path, value = self._manifest_bytes(run_id, version)
         if sha256 is not None and sha256_of(value) != sha256:
             raise SnapshotError(f"{path} must have sha256 {sha256}, got {sha256_of(value)}")
         manifest = decode_manifest(value, path)
@@ -89,11 +108,27 @@ class SnapshotStore:
             raise SnapshotError(f"{path} is the manifest of {manifest.run_id}/v{manifest.version}")
         return manifest
 
+    def manifest_sha256(self, run_id: str, version: int) -> str:
+        """What a version's manifest hashes to; raises `SnapshotError` if it is absent."""
+        return sha256_of(self._manifest_bytes(run_id, version)[1])
+
+    def verify(self, run_id: str, version: int, sha256: str | None = None) -> Manifest:
+        """Read all of a version; raises `SnapshotError` for the first thing that is not as its manifest says."""
+        manifest = self.manifest(run_id, version, sha256)
+        for file in manifest.files:
+            self.load(manifest, file.name)
+        return manifest
+
     def versions(self, run_id: str) -> list[int]:
         """Published versions of a run, ascending."""
         folder = f"{self.settings.model}/{run_id}"
         manifests = [listed.path for listed in self._objects.list(folder) if listed.path.endswith("/manifest.json")]
         return sorted(int(path.split("/")[-2][1:]) for path in manifests)
+
+    def published(self) -> list[tuple[str, int]]:
+        """Published versions of all runs, as (run, version), ascending."""
+        found = [VERSION_FILE.fullmatch(listed.path) for listed in self._objects.list(self.settings.model)]
+        return sorted((m["run_id"], int(m["version"])) for m in found if m and m["name"] == "manifest.json")
 
     def load(self, manifest: Manifest, name: str) -> dict[str, npt.NDArray[Any]]:
         """Arrays of one file of a version, checked by size and checksum; raises `SnapshotError` if they differ."""
@@ -126,6 +161,25 @@ class SnapshotStore:
         generation = former.generation + 1 if former else 1
         pointer = Pointer(generation=generation, run_id=draft.run_id, version=draft.version, manifest_sha256=sha256)
         self._objects.put(f"{self.settings.model}/latest", encode_pointer(pointer))
+
+    def _retire(self, draft: ManifestDraft) -> None:
+        listed = self._objects.list(self.settings.model)
+        try:
+            pinned = pinned_versions(self._objects, self.settings.model)
+        except SnapshotError as error:
+            # Training goes on; that nothing is deleted costs space only.
+            _log.warning("no version is deleted, for nobody knows what is pinned: %s", error)
+            return
+        keep = self.settings.keep
+        for path in expendable(listed, run_id=draft.run_id, version=draft.version, keep=keep, pinned=pinned):
+            self._objects.delete(path)
+
+    def _manifest_bytes(self, run_id: str, version: int) -> tuple[str, bytes]:
+        path = self._path(run_id, version, "manifest.json")
+        value = self._objects.get(path, MAX_MANIFEST_BYTES)
+        if value is None:
+            raise SnapshotError(f"{path} is not in {self.settings.url}: it was never published, or is deleted by now")
+        return path, value
 
     def _path(self, run_id: str, version: int, name: str) -> str:
         return f"{self.settings.model}/{run_id}/v{version:09d}/{name}"

@@ -47,6 +47,8 @@ COMMANDS = [
         ["forget"],
         ["forget", "item"],
         ["forget", "user"],
+        ["snapshots"],
+        *(["snapshots", verb] for verb in ("ls", "verify", "rollback", "release", "gc", "diff")),
         ["import"],
         ["schema"],
         ["evaluate"],

@@ -132,6 +132,7 @@ def test_tls_and_a_token_keep_others_out(tmp_path: Path) -> None:
         ({"worker_urls": ("127.0.0.1:6066",)}, "must be like http://127.0.0.1:6066, got '127.0.0.1:6066'"),
         ({"poll_seconds": 0.0}, "poll_seconds must be > 0, got 0.0"),
         ({"sequence_timeout_seconds": float("nan")}, "sequence_timeout_seconds must be > 0, got nan"),
+        ({"alias": "../x"}, "alias must be 1 to 64 of a-z, 0-9, - and _ and begin with a letter, got '../x'"),
         ({"num_threads": 0}, "num_threads must be >= 1, got 0"),
         ({"min_version_seconds": 0.0}, "min_version_seconds must be > 0, got 0.0"),
         ({"max_requests": 0}, "max_requests must be >= 1, got 0"),

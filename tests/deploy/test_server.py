@@ -1,8 +1,6 @@
 """The HTTP answers: whole, of one version, and clear where there is none."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,74 +9,19 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.follower import Follower
-from deploy.freshness import Freshness
-from deploy.sequences import SequenceClient
-from deploy.server import create_app
-from deploy.serving import Serving
 from model.sequence import UserSequence
 from model.user_features import UserFeature
+from storage.aliases import Aliases
 from storage.manifest import SampleMark
-from storage.snapshot_settings import SnapshotSettings
-from storage.snapshot_store import SnapshotStore
-from streams.catalogue import Catalogue
 from streams.items import Item
-from streams.kafka_settings import KafkaSettings
-from tests.deploy.models import ITEM_IDS, NOW_MS, publish, recommender
-from tests.deploy.workers import URLS, Workers
+from tests.deploy.house import EVENT_MS, House
+from tests.deploy.models import ITEM_IDS, NOW_MS, recommender
+from tests.deploy.workers import URLS
 
-EVENT_MS = 50_000
 QUERY_MS = EVENT_MS + 2_500
 """The stream's present: its versions learned up to EVENT_MS and are 2.5 s old."""
 COLUMNS = ("item_ids", "ts_ms", "actions", "values", "groups", "feature_segments")
 EMPTY: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-
-
-class House:
-    """A server's parts: a real store, follower and model, workers without a network, a catalogue without Kafka."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = SnapshotStore(SnapshotSettings(url=str(folder), keep=100))
-        self.workers = Workers()
-        self.workers.body = {"item_ids": list(ITEM_IDS[:2])}
-        self.catalogue = Catalogue(KafkaSettings(), "items")
-        self.catalogue.ready = True
-        freshness = Freshness(lambda: NOW_MS)
-        self.follower = Follower(self.store, freshness, poll_seconds=60)
-        self.serving = Serving(
-            follower=self.follower,
-            sequences=SequenceClient(URLS, timeout_seconds=0.5, transport=self.workers),
-            catalogue=self.catalogue,
-            freshness=freshness,
-            clock_ms=lambda: NOW_MS,
-        )
-
-    def publish(self, version: int, **changes: Any) -> None:
-        publish(self.store, version, event_time_ms=EVENT_MS, **changes)
-        assert self.follower.poll()
-
-    def know(self, *items: Item) -> None:
-        self.catalogue._items = {item.item_id: item for item in items}
-        self.catalogue.unavailable = frozenset(item.item_id for item in items if not item.available)
-
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        transport = httpx.ASGITransport(create_app(self.serving))
-        try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-                yield client
-        finally:
-            await self.serving.stop()
-
-    def ask(self, path: str, **params: Any) -> httpx.Response:
-        return self.send("GET", path, params=params)
-
-    def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            async with self.client() as client:
-                return await client.request(method, path, **arguments)
-
-        return asyncio.run(send())
 
 
 @pytest.fixture
@@ -133,6 +76,33 @@ def test_health_tells_the_streams_present_time(house: House) -> None:
     house.publish(1)
     body = house.ask("/healthz").json()
     assert (body["status"], body["model_version"], body["now_ms"]) == ("ok", "run/v1", QUERY_MS)
+
+
+def test_health_and_metrics_tell_what_the_alias_stands_for(house: House) -> None:
+    """Who rolled back asks every server whether it has followed."""
+    house.publish(1)
+    body = house.ask("/healthz").json()
+    assert (body["alias"], body["generation"], body["pinned"]) == ("champion", 0, False)
+    house.publish(2)
+    Aliases(house.store).pin("champion", "run", 1, moved_ms=1)
+    assert house.follower.poll()
+    body = house.ask("/healthz").json()
+    assert (body["model_version"], body["alias"], body["generation"], body["pinned"]) == ("run/v1", "champion", 1, True)
+    lines = house.ask("/metrics").text.splitlines()
+    assert 'headwater_alias_pinned{alias="champion"} 1.0' in lines
+    assert 'headwater_alias_generation{alias="champion"} 1.0' in lines
+
+
+def test_health_tells_of_a_rollback_that_cannot_be_followed(house: House) -> None:
+    """The version that was meant to go away goes on answering, and somebody must know."""
+    house.publish(1)
+    house.publish(2)
+    Aliases(house.store).pin("champion", "run", 1, moved_ms=1)
+    house.store.objects.delete("headwater/run/v000000001/model.safetensors")
+    assert not house.follower.poll()
+    body = house.ask("/healthz").json()
+    assert (body["model_version"], body["generation"], body["pinned"]) == ("run/v2", 1, True)
+    assert "run/v1 cannot be loaded" in body["problem"]
 
 
 def test_health_tells_what_the_weights_have_learned(house: House) -> None:

@@ -83,7 +83,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "learn": {"device": "cpu", "row_rate": 0.125, "seed": 2**40},
     "learner": {"publish_seconds": 0.5, "metrics_port": 7_002},
     "snapshots": {"url": "file:///var/x%20y", "model": "other", "keep": 0},
-    "serve": {"host": "0.0.0.0", "port": 7_003, "worker_urls": ("http://a:1", "https://b:2")},  # noqa: S104 - only text
+    "serve": {"host": "0.0.0.0", "port": 7_003, "worker_urls": ("http://a:1", "https://b:2"), "alias": "canary"},  # noqa: S104 - only text
 }
 
 

@@ -28,6 +28,13 @@ def test_what_the_pointer_names_stays_even_when_it_is_the_oldest() -> None:
     assert {path.split("/")[2] for path in gone} == {"v000000002"}
 
 
+def test_what_is_pinned_stays_besides_those_that_are_kept() -> None:
+    """A rollback must not take the place of the newest, nor be lost to them."""
+    listed = [*version("b", 7, age=timedelta(9)), *(each for number in range(1, 7) for each in version("a", number))]
+    gone = expendable(listed, run_id="a", version=6, keep=2, pinned={("a", 2), ("b", 7), ("c", 1)})
+    assert {path.split("/")[2] for path in gone} == {"v000000001", "v000000003"}
+
+
 def test_own_versions_stay_before_those_of_other_runs_and_those_by_age() -> None:
     """The newest version of a former run is the next best to fall back to."""
     listed = version("b", 9, age=timedelta(2)) + version("c", 1, age=timedelta(1)) + version("a", 1) + version("a", 2)

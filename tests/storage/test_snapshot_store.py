@@ -132,7 +132,7 @@ class DyingObjects(Objects):
 
 @pytest.mark.parametrize(
     ("lives", "versions", "named"),
-    [(0, [1, 2], 2), (1, [1, 2], 2), (2, [1, 2], 2), (3, [1, 2, 3], 2), (4, [1, 2, 3], 3), (5, [1, 2, 3], 3)],
+    [(0, [1, 2], 2), (1, [1, 2], 2), (2, [1, 2], 2), (3, [1, 2, 3], 2), (4, [1, 2, 3], 3), (6, [1, 2, 3], 3)],
 )
 def test_publishing_may_die_at_any_step(tmp_path: Path, lives: int, versions: list[int], named: int) -> None:
     """The pointer always names a whole version, and the trainer that comes after goes on."""
