@@ -10,7 +10,7 @@ import pytest
 from deploy.load_limit import LoadLimit
 from deploy.serve_settings import ServeSettings
 from deploy.server import create_app
-from tests.deploy.test_server import House
+from tests.deploy.house import House
 
 
 @pytest.fixture
