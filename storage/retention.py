@@ -1,7 +1,7 @@
 """Which objects of a model's snapshots may go."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from storage.objects import Listed
@@ -12,11 +12,14 @@ ORPHAN_AGE = timedelta(hours=1)
 _PATH = re.compile(r"[^/]+/(?P<run_id>[^/]+)/v(?P<version>\d{9})/(?P<name>[^/]+)")
 
 
-def expendable(objects: Iterable[Listed], *, run_id: str, version: int, keep: int) -> list[str]:
-    """Paths of what may be deleted, each version's manifest before its files.
+def expendable(
+    objects: Iterable[Listed], *, run_id: str, version: int, keep: int, base_of: Callable[[str, int], int | None]
+) -> list[str]:
+    """Paths of what may be deleted: deltas before their bases, each version's manifest before its files.
 
     `run_id` and `version` are what the pointer names; that stays, and so do the `keep` newest others: those of the
-    same run by number, then those of other runs by the time of their manifests. Nothing may go where the version that
+    same run by number, then those of other runs by the time of their manifests. With each of them stays what it is a
+    delta of: `base_of` gives the base of a version, None where it has none. Nothing may go where the version that
     the pointer names is not listed: then another trainer is at work. Files without a manifest go if they
     are of an earlier version of the run, or of another run and old.
     """
@@ -26,17 +29,29 @@ def expendable(objects: Iterable[Listed], *, run_id: str, version: int, keep: in
         if match:
             files = versions.setdefault((match["run_id"], int(match["version"])), {})
             files[match["name"]] = listed
-    named = versions.pop((run_id, version), {}).get("manifest.json")
+    named = versions.get((run_id, version), {}).get("manifest.json")
     if named is None:
         return []
     whole = {key: files["manifest.json"] for key, files in versions.items() if "manifest.json" in files}
-    own = sorted((key for key in whole if key[0] == run_id), reverse=True)
+    own = sorted((key for key in whole if key[0] == run_id and key[1] != version), reverse=True)
     others = sorted((key for key in whole if key[0] != run_id), key=lambda key: whole[key].modified, reverse=True)
-    going = [versions[key] for key in (own + others)[keep:]]
+    staying = _with_bases([(run_id, version), *(own + others)[:keep]], base_of)
+    # A base has a lower number than its deltas.
+    going = [versions[key] for key in sorted(whole.keys() - staying, key=lambda key: key[1], reverse=True)]
     going += [
         files for key, files in versions.items() if key not in whole and _is_orphan(key, files, run_id, version, named)
     ]
     return [path for files in going for path in _manifest_first(files)]
+
+
+def _with_bases(versions: Iterable[tuple[str, int]], base_of: Callable[[str, int], int | None]) -> set[tuple[str, int]]:
+    staying: set[tuple[str, int]] = set()
+    for run_id, newest in versions:
+        version: int | None = newest
+        while version is not None and (run_id, version) not in staying:
+            staying.add((run_id, version))
+            version = base_of(run_id, version)
+    return staying
 
 
 def _is_orphan(key: tuple[str, int], files: dict[str, Listed], run_id: str, version: int, named: Listed) -> bool:

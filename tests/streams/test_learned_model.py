@@ -129,12 +129,12 @@ def test_a_snapshot_of_another_format_is_refused(tmp_path: Path) -> None:
     store = learned_store(tmp_path)
     (path,) = tmp_path.rglob("manifest.json")
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"format_version": 2}))
+    path.write_text(json.dumps(manifest | {"format_version": 3}))
     (latest,) = tmp_path.rglob("latest")
     pointer = json.loads(latest.read_text())
     pointer["manifest_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     latest.write_text(json.dumps(pointer))
-    with pytest.raises(SnapshotError, match="format_version 2, this version reads 1"):
+    with pytest.raises(SnapshotError, match="format_version 3, this version reads 1 to 2"):
         LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"})
 
 
