@@ -10,6 +10,13 @@ from storage.snapshot_store import SnapshotStore
 from tests.storage.made_table import MadeTable, draft
 
 
+def restarted(store: SnapshotStore) -> SnapshotStore:
+    """The same store as a new process has it."""
+    again = SnapshotStore(store.settings)
+    again._objects = store._objects
+    return again
+
+
 def publish_many(count: int, **settings: Any) -> list[int | None]:
     """Bases of so many versions, of which each changes one row; the first has number 0."""
     chosen = SnapshotSettings(url="memory://", keep=0, max_delta_share=1e9, **settings)
@@ -50,11 +57,9 @@ def test_deltas_that_have_grown_to_a_share_of_the_full_version_end_its_chain() -
 
 def test_a_restart_begins_with_a_full_version() -> None:
     """A process that has not published a version does not know its arrays."""
-    settings = SnapshotSettings(url="memory://")
-    store, table = SnapshotStore(settings), MadeTable(0, 100)
+    store, table = SnapshotStore(SnapshotSettings(url="memory://")), MadeTable(0, 100)
     kinds = [store.publish(table.files(), draft(version)).kind for version in (1, 2)]
-    again = SnapshotStore(settings)
-    again._objects = store._objects
+    again = restarted(store)
     kinds += [again.publish(table.files(), draft(version)).kind for version in (3, 4)]
     assert kinds == ["full", "delta", "full", "delta"]
 
@@ -99,3 +104,13 @@ def test_a_publish_that_fails_is_no_base(monkeypatch: pytest.MonkeyPatch) -> Non
             with pytest.raises(ZeroDivisionError):
                 store.publish(table.files(), draft(2))
     assert store.publish(table.files(), draft(3)).base_version == 1
+
+
+def test_a_damaged_version_holds_up_neither_publishing_nor_deleting() -> None:
+    """One bad manifest among those that are kept would let the disk fill, or stop the learner."""
+    store, table = SnapshotStore(SnapshotSettings(url="memory://", keep=1, cumulative_every=2)), MadeTable(0, 100)
+    for version in range(1, 9):
+        store.publish(table.files(), draft(version))
+        store = restarted(store)
+        store._objects.put(f"headwater/run/v{version:09d}/manifest.json", b"damaged")
+    assert store.versions("run") == [7, 8]

@@ -88,6 +88,13 @@ def test_columns_of_which_most_changes_go_whole() -> None:
     assert "items.rows.items.live" not in delta
 
 
+def test_new_rows_are_told_even_where_all_columns_go_whole() -> None:
+    """Who follows the rows that changed, for an index of them, would not hear of these."""
+    delta = delta_of(state(["", "a"], [0, 1]), state(["", "a", "b", "c", "d"], [0, 1, 2, 3, 4]))
+    assert delta["items.rows"].tolist() == delta["items.renamed"].tolist() == [2, 3, 4]
+    assert "items.weight" in delta
+
+
 @pytest.mark.parametrize(
     "other",
     [np.zeros(3), np.zeros((4, 2), np.int64), np.zeros(4, np.int32), np.array(0)],
