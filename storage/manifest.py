@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from storage.errors import SnapshotError
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 MAX_POINTER_BYTES = 64 * 1024
 
@@ -28,6 +28,9 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
     """Its name without `.safetensors`."""
     bytes: Count
     checksum: Hex
+    """XXH3-128 of its bytes."""
+    state_digest: Hex | None = None
+    """`state_digest` of the arrays of the version, also where the file holds a delta; format 1 has none."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     rows: Count
     dim: Count
     dtype: str
+    columns: tuple[str, ...] = ()
+    """Names of the arrays, of all files, that have one row for each of the table's; a delta tells those by row."""
 
 
 class SampleMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +60,6 @@ class ManifestDraft(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: RunId
     version: VersionNumber
-    base_version: VersionNumber | None = None
     tables: dict[str, Table] = {}
     offsets: dict[str, dict[str, int]] = {}
     """Next offset to read by topic and partition."""
@@ -76,10 +80,23 @@ class ManifestDraft(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(ManifestDraft, frozen=True, kw_only=True):
     """What is known of a published version."""
 
-    format_version: Literal[1] = FORMAT_VERSION
-    kind: Literal["full"] = "full"
+    format_version: Literal[1, 2] = FORMAT_VERSION
+    kind: Literal["full", "delta"] = "full"
+    base_version: VersionNumber | None = None
+    """The version of the run that a delta changes."""
+    delta_encoding: Literal["rows"] | None = None
     checksum_format: Literal["xxh3-128"] = "xxh3-128"
     files: list[SnapshotFile]
+
+    def __post_init__(self) -> None:
+        if self.kind == "delta":
+            if self.format_version == 1 or self.delta_encoding is None:
+                raise ValueError("a delta must be of format_version 2 and have a delta_encoding")
+            # So no chain of bases can lead back to where it came from.
+            if self.base_version is None or self.base_version >= self.version:
+                raise ValueError(f"a delta's base_version must be below {self.version}, got {self.base_version}")
+        if self.format_version > 1 and any(file.state_digest is None for file in self.files):
+            raise ValueError("every file must have a state_digest")
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,14 +119,17 @@ _manifest_decoder = msgspec.json.Decoder(Manifest)
 _pointer_decoder = msgspec.json.Decoder(Pointer)
 
 
-def make_manifest(draft: ManifestDraft, files: list[SnapshotFile]) -> Manifest:
+def make_manifest(draft: ManifestDraft, files: list[SnapshotFile], base_version: int | None = None) -> Manifest:
     """The manifest of a draft whose files are written, without the metrics that are not finite.
 
-    Raises `ValueError` where a value is out of range or the config is no JSON.
+    With a `base_version` the files hold a delta of that one. Raises `ValueError` where a value is out of range or the
+    config is no JSON.
     """
     json.dumps(draft.config, allow_nan=False)
     fields = msgspec.structs.asdict(draft)
     fields["metrics"] = {name: value for name, value in draft.metrics.items() if math.isfinite(value)}
+    if base_version is not None:
+        fields |= {"kind": "delta", "base_version": base_version, "delta_encoding": "rows"}
     manifest = Manifest(**fields, files=files)
     # Decoding checks what constructing does not.
     try:
@@ -130,9 +150,9 @@ def decode_manifest(value: bytes, place: str) -> Manifest:
     """Read a manifest; raises `SnapshotError` for one that is damaged or of another format, naming its `place`."""
     try:
         found = _version_decoder.decode(value).format_version
-        if found != FORMAT_VERSION:
+        if not 1 <= found <= FORMAT_VERSION:
             raise SnapshotError(
-                f"{place} has format_version {found}, this version reads {FORMAT_VERSION}: "
+                f"{place} has format_version {found}, this version reads 1 to {FORMAT_VERSION}: "
                 "use the version of Headwater that wrote it, or train anew"
             )
         return _manifest_decoder.decode(value)

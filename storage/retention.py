@@ -1,7 +1,7 @@
 """Which objects of a model's snapshots may go."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 
 from storage.objects import Listed
@@ -13,13 +13,20 @@ VERSION_FILE = re.compile(r"[^/]+/(?P<run_id>[^/]+)/v(?P<version>\d{9})/(?P<name
 
 
 def expendable(
-    objects: Iterable[Listed], *, run_id: str, version: int, keep: int, pinned: Collection[tuple[str, int]] = ()
+    objects: Iterable[Listed],
+    *,
+    run_id: str,
+    version: int,
+    keep: int,
+    base_of: Callable[[str, int], int | None],
+    pinned: Collection[tuple[str, int]] = (),
 ) -> list[str]:
-    """Paths of what may be deleted, each version's manifest before its files.
+    """Paths of what may be deleted: deltas before their bases, each version's manifest before its files.
 
     `run_id` and `version` are what the pointer names; that stays, and so do those that are `pinned`, as (run, version),
     and the `keep` newest others: those of the same run by number, then those of other runs by the time of their
-    manifests. Nothing may go where the version that
+    manifests. With each of them stays what it is a delta of: `base_of` gives the base of a version, None where it has
+    none. Nothing may go where the version that
     the pointer names is not listed: then another trainer is at work. Files without a manifest go if they
     are of an earlier version of the run, or of another run and old.
     """
@@ -29,19 +36,33 @@ def expendable(
         if match:
             files = versions.setdefault((match["run_id"], int(match["version"])), {})
             files[match["name"]] = listed
-    named = versions.pop((run_id, version), {}).get("manifest.json")
+    named = versions.get((run_id, version), {}).get("manifest.json")
     if named is None:
         return []
-    for key in pinned:
-        versions.pop(key, None)
     whole = {key: files["manifest.json"] for key, files in versions.items() if "manifest.json" in files}
-    own = sorted((key for key in whole if key[0] == run_id), reverse=True)
-    others = sorted((key for key in whole if key[0] != run_id), key=lambda key: whole[key].modified, reverse=True)
-    going = [versions[key] for key in (own + others)[keep:]]
+    fixed = {(run_id, version), *pinned}
+    own = sorted((key for key in whole.keys() - fixed if key[0] == run_id), reverse=True)
+    others = (key for key in whole.keys() - fixed if key[0] != run_id)
+    newest = own + sorted(others, key=lambda key: whole[key].modified, reverse=True)
+    staying = _with_bases([*(fixed & whole.keys()), *newest[:keep]], base_of)
+    # A base has a lower number than its deltas.
+    going = [versions[key] for key in sorted(whole.keys() - staying, key=lambda key: key[1], reverse=True)]
     going += [
-        files for key, files in versions.items() if key not in whole and _is_orphan(key, files, run_id, version, named)
+        files
+        for key, files in versions.items()
+        if key not in whole.keys() | fixed and _is_orphan(key, files, run_id, version, named)
     ]
     return [path for files in going for path in _manifest_first(files)]
+
+
+def _with_bases(versions: Iterable[tuple[str, int]], base_of: Callable[[str, int], int | None]) -> set[tuple[str, int]]:
+    staying: set[tuple[str, int]] = set()
+    for run_id, newest in versions:
+        version: int | None = newest
+        while version is not None and (run_id, version) not in staying:
+            staying.add((run_id, version))
+            version = base_of(run_id, version)
+    return staying
 
 
 def _is_orphan(key: tuple[str, int], files: dict[str, Listed], run_id: str, version: int, named: Listed) -> bool:

@@ -1,7 +1,8 @@
-"""Versions of a model: full snapshots as safetensors, a manifest that is written last, a pointer to the newest."""
+"""Versions of a model: full ones and deltas as safetensors, each with a manifest, and a pointer to the newest."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from storage.alias import pinned_versions
+from storage.bases import Bases, Published
+from storage.chain import Held, find_chain
+from storage.deltas import Arrays, Files, apply_delta, check_names, make_deltas
+from storage.digest import state_digest
 from storage.errors import SnapshotError, SnapshotExistsError
 from storage.manifest import (
     MAX_MANIFEST_BYTES,
@@ -26,11 +31,12 @@ from storage.manifest import (
     make_manifest,
     sha256_of,
 )
-from storage.objects import Objects
+from storage.objects import Listed, Objects
 from storage.retention import VERSION_FILE, expendable
 from storage.snapshot_settings import SnapshotSettings
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+_KNOWN_BASES = 1_024
+"""Versions of which it is remembered what they are deltas of."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,30 +47,43 @@ class SnapshotStore:
     def __init__(self, settings: SnapshotSettings) -> None:
         self.settings = settings
         self._objects = Objects(settings.url)
+        self._bases = Bases(settings)
+        self._base_of = lru_cache(_KNOWN_BASES)(self._read_base)
 
-    def publish(self, files: Mapping[str, Arrays], draft: ManifestDraft) -> Manifest:
-        """Write a version and point to it.
+    def publish(self, files: Mapping[str, Mapping[str, npt.NDArray[Any]]], draft: ManifestDraft) -> Manifest:
+        """Write a version, as a delta where that is due (see `Bases`), and point to it.
 
         1. Write each file.
         2. Write the manifest, which must not be there yet.
         3. Move the pointer to it.
         4. Delete versions that nothing needs any more.
 
-        Metrics that are not finite are left out. Raises `SnapshotExistsError` where the version has been published
-        before, `SnapshotError` where the store fails, `ValueError` for a draft out of range.
+        The arrays are kept, to tell the next versions by them: they must not change any more. Metrics that are not
+        finite are left out. Raises `SnapshotExistsError` where the version has been published
+        before, `SnapshotError` where the store fails, `ValueError` for a draft out of range or arrays that no delta
+        could tell.
         """
-        make_manifest(draft, [SnapshotFile(name=name, bytes=0, checksum="0" * 32) for name in files])
+        nothing = "0" * 32
+        make_manifest(
+            draft, [SnapshotFile(name=name, bytes=0, checksum=nothing, state_digest=nothing) for name in files]
+        )
+        check_names(files, draft.tables)
         place = self._path(draft.run_id, draft.version, "manifest.json")
         # The files of a published version must not be written over, so step 2 alone would refuse too late.
         if self._objects.get(place, MAX_MANIFEST_BYTES) is not None:
             raise SnapshotExistsError(f"{place} is already in {self.settings.url}: publish a higher version")
+        ordered = {name: {key: np.asarray(array, order="C") for key, array in files[name].items()} for name in files}
+        base = self._base(ordered, draft)
         # Step 1.
-        manifest = make_manifest(draft, [self._write(draft, name, files[name]) for name in sorted(files)])
+        told = ordered if base is None else make_deltas(base.files, ordered, draft.tables)
+        written = [self._write(draft, name, told[name], state_digest(ordered[name])) for name in sorted(ordered)]
+        manifest = make_manifest(draft, written, None if base is None else base.manifest.version)
         # Step 2.
         encoded = encode_manifest(manifest)
         self._objects.create(place, encoded)
         # Step 3.
         self._point(draft, sha256_of(encoded))
+        self._bases.note(Published(manifest, ordered))
         # Step 4.
         self._retire(draft)
         return manifest
@@ -87,7 +106,7 @@ class SnapshotStore:
         pinned = pinned_versions(self._objects, self.settings.model)
         # The newest stays even where none is to be kept: it may be listed before the pointer names it.
         keep = max(1, self.settings.keep)
-        return expendable(listed, run_id=pointer.run_id, version=pointer.version, keep=keep, pinned=pinned)
+        return self._expendable(listed, pointer.run_id, pointer.version, keep, pinned)
 
     def latest(self) -> Pointer | None:
         """The pointer to the newest version; None before the first."""
@@ -130,14 +149,30 @@ class SnapshotStore:
         found = [VERSION_FILE.fullmatch(listed.path) for listed in self._objects.list(self.settings.model)]
         return sorted((m["run_id"], int(m["version"])) for m in found if m and m["name"] == "manifest.json")
 
-    def load(self, manifest: Manifest, name: str) -> dict[str, npt.NDArray[Any]]:
-        """Arrays of one file of a version, checked by size and checksum; raises `SnapshotError` if they differ."""
-        file = next((file for file in manifest.files if file.name == name), None)
-        if file is None:
-            raise SnapshotError(
-                f"{manifest.run_id}/v{manifest.version} has no file {name!r}: "
-                f"it has {', '.join(file.name for file in manifest.files)}"
-            )
+    def load(self, manifest: Manifest, name: str, held: Held | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Arrays of one file of a version, all of its chain checked by sizes and checksums, the outcome by its digest.
+
+        Of what is `held`, as another version had it, only what came after is read. Raises `SnapshotError` where a
+        version of the chain is absent or damaged, or does not fit.
+        """
+        first, *deltas = find_chain(manifest, self.manifest, held)
+        arrays = dict(held.arrays) if held and held.manifest == first else self._read(first, name)
+        for each in deltas:
+            delta = self._read(each, name)
+            try:
+                arrays = apply_delta(arrays, delta, each.tables)
+            except ValueError as error:
+                path = self._path(each.run_id, each.version, f"{name}.safetensors")
+                raise SnapshotError(f"{path} is no delta of v{each.base_version}: {error}") from error
+        wanted = _file(manifest, name).state_digest
+        if wanted is not None and state_digest(arrays) != wanted:
+            path = self._path(manifest.run_id, manifest.version, f"{name}.safetensors")
+            raise SnapshotError(f"{path} must lead to arrays of digest {wanted}, got {state_digest(arrays)}")
+        return arrays
+
+    def _read(self, manifest: Manifest, name: str) -> dict[str, npt.NDArray[Any]]:
+        """What one file of a version holds."""
+        file = _file(manifest, name)
         path = self._path(manifest.run_id, manifest.version, f"{name}.safetensors")
         value = self._objects.get(path, file.bytes)
         if value is None or len(value) != file.bytes:
@@ -148,13 +183,32 @@ class SnapshotStore:
             raise SnapshotError(f"{path} must have xxh3-128 {file.checksum}, got {checksum}")
         try:
             return load(value)
-        except SafetensorError as error:
+        # The latter for a dtype that numpy does not have.
+        except (SafetensorError, KeyError) as error:
             raise SnapshotError(f"{path} is no safetensors file: {error}") from error
 
-    def _write(self, draft: ManifestDraft, name: str, arrays: Arrays) -> SnapshotFile:
-        value = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
+    def _base(self, files: Files, draft: ManifestDraft) -> Published | None:
+        """What a version is to be a delta of, as long as all of its chain is still there."""
+        base = self._bases.choose(draft, files)
+        if base is None or not set(self._bases.links(base)) <= set(self.versions(draft.run_id)):
+            return None
+        return base
+
+    def _read_base(self, run_id: str, version: int) -> int | None:
+        """What a version is a delta of; None for one that cannot be loaded, too: it needs nothing any more."""
+        path = self._path(run_id, version, "manifest.json")
+        value = self._objects.get(path, MAX_MANIFEST_BYTES)
+        try:
+            manifest = None if value is None else decode_manifest(value, path)
+        except SnapshotError:
+            return None
+        return manifest.base_version if manifest is not None and manifest.kind == "delta" else None
+
+    def _write(self, draft: ManifestDraft, name: str, arrays: Arrays, digest: str) -> SnapshotFile:
+        value = save(dict(arrays))
         self._objects.put(self._path(draft.run_id, draft.version, f"{name}.safetensors"), value)
-        return SnapshotFile(name=name, bytes=len(value), checksum=xxhash.xxh3_128_hexdigest(value))
+        checksum = xxhash.xxh3_128_hexdigest(value)
+        return SnapshotFile(name=name, bytes=len(value), checksum=checksum, state_digest=digest)
 
     def _point(self, draft: ManifestDraft, sha256: str) -> None:
         former = self.latest()
@@ -163,6 +217,7 @@ class SnapshotStore:
         self._objects.put(f"{self.settings.model}/latest", encode_pointer(pointer))
 
     def _retire(self, draft: ManifestDraft) -> None:
+        """Delete what nothing needs now that the pointer names this version."""
         listed = self._objects.list(self.settings.model)
         try:
             pinned = pinned_versions(self._objects, self.settings.model)
@@ -170,9 +225,13 @@ class SnapshotStore:
             # Training goes on; that nothing is deleted costs space only.
             _log.warning("no version is deleted, for nobody knows what is pinned: %s", error)
             return
-        keep = self.settings.keep
-        for path in expendable(listed, run_id=draft.run_id, version=draft.version, keep=keep, pinned=pinned):
+        for path in self._expendable(listed, draft.run_id, draft.version, self.settings.keep, pinned):
             self._objects.delete(path)
+
+    def _expendable(
+        self, listed: list[Listed], run_id: str, version: int, keep: int, pinned: Collection[tuple[str, int]]
+    ) -> list[str]:
+        return expendable(listed, run_id=run_id, version=version, keep=keep, base_of=self._base_of, pinned=pinned)
 
     def _manifest_bytes(self, run_id: str, version: int) -> tuple[str, bytes]:
         path = self._path(run_id, version, "manifest.json")
@@ -183,3 +242,13 @@ class SnapshotStore:
 
     def _path(self, run_id: str, version: int, name: str) -> str:
         return f"{self.settings.model}/{run_id}/v{version:09d}/{name}"
+
+
+def _file(manifest: Manifest, name: str) -> SnapshotFile:
+    file = next((file for file in manifest.files if file.name == name), None)
+    if file is None:
+        raise SnapshotError(
+            f"{manifest.run_id}/v{manifest.version} has no file {name!r}: "
+            f"it has {', '.join(file.name for file in manifest.files)}"
+        )
+    return file

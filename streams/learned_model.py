@@ -11,6 +11,7 @@ import msgspec
 from kafka import TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
 
 from model.online import OnlineLearner
+from model.row_arrays import ROW_ARRAYS
 from model.settings import LearnSettings, ModelSettings
 from storage.entries import pack_position
 from storage.errors import SetupError
@@ -165,7 +166,9 @@ class LearnedModel:
         draft = ManifestDraft(
             run_id=self.run_id,
             version=self.version,
-            tables={"items": Table(rows=self.num_rows, dim=weight.shape[1], dtype=str(weight.dtype))},
+            tables={
+                "items": Table(rows=self.num_rows, dim=weight.shape[1], dtype=str(weight.dtype), columns=ROW_ARRAYS)
+            },
             offsets=self._offsets_by_log(),
             sample_marks=self.marks.as_manifest(),
             event_time_ms=self.event_time_ms,

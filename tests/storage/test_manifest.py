@@ -19,12 +19,16 @@ from storage.manifest import (
     make_manifest,
 )
 
-FILE = SnapshotFile(name="model", bytes=80, checksum="0123456789abcdef0123456789abcdef")
+FILE = SnapshotFile(
+    name="model",
+    bytes=80,
+    checksum="0123456789abcdef0123456789abcdef",
+    state_digest="fedcba9876543210fedcba9876543210",
+)
 DRAFT = ManifestDraft(
     run_id="run-1",
     version=42,
-    base_version=41,
-    tables={"items": Table(rows=3, dim=2, dtype="float32")},
+    tables={"items": Table(rows=3, dim=2, dtype="float32", columns=("items.weight",))},
     offsets={"samples": {"0": 17}},
     sample_marks={"0": SampleMark(topic_id="log-1", epoch=1, trigger_offset=16, n=0, former={"log-0": (99, 2)})},
     event_time_ms=5,
@@ -35,6 +39,19 @@ DRAFT = ManifestDraft(
     learned_kafka_ms=[(3, 2)],
 )
 GOLDEN = (
+    b'{"run_id":"run-1","version":42,"tables":{"items":{"rows":3,"dim":2,"dtype":"float32","columns":["items.weight"]}},'
+    b'"offsets":{"samples":{"0":17}},"sample_marks":{"0":{"topic_id":"log-1","epoch":1,"trigger_offset":16,"n":0,'
+    b'"former":{"log-0":[99,2]}}},"event_time_ms":5,'
+    b'"created_ms":6,"step":7,"config":{"layers":2,"name":"\xc3\xa9"},"metrics":{"hit_rate":0.25},'
+    b'"learned_kafka_ms":[[3,2]],"format_version":2,"kind":"full","base_version":null,'
+    b'"delta_encoding":null,"checksum_format":"xxh3-128",'
+    b'"files":[{"name":"model","bytes":80,"checksum":"0123456789abcdef0123456789abcdef",'
+    b'"state_digest":"fedcba9876543210fedcba9876543210"}]}'
+)
+GOLDEN_DELTA = GOLDEN.replace(
+    b'"full","base_version":null,"delta_encoding":null', b'"delta","base_version":41,"delta_encoding":"rows"'
+)
+GOLDEN_1 = (
     b'{"run_id":"run-1","version":42,"base_version":41,"tables":{"items":{"rows":3,"dim":2,"dtype":"float32"}},'
     b'"offsets":{"samples":{"0":17}},"sample_marks":{"0":{"topic_id":"log-1","epoch":1,"trigger_offset":16,"n":0,'
     b'"former":{"log-0":[99,2]}}},"event_time_ms":5,'
@@ -44,17 +61,32 @@ GOLDEN = (
 )
 
 
-def changed(**fields: Any) -> bytes:
-    """The golden manifest with fields replaced; a field that is None goes."""
-    found = json.loads(GOLDEN) | fields
+def changed(of: bytes = GOLDEN, **fields: Any) -> bytes:
+    """A golden manifest with fields replaced; a field that is None goes."""
+    found = json.loads(of) | fields
     return json.dumps({name: value for name, value in found.items() if value is not None}).encode()
 
 
-def test_a_manifest_is_these_bytes() -> None:
+def file(**fields: Any) -> list[dict[str, Any]]:
+    """One file, as a manifest tells it, with fields replaced."""
+    return [{"name": "model", "bytes": 1, "checksum": "0" * 32, "state_digest": "0" * 32} | fields]
+
+
+@pytest.mark.parametrize(("base_version", "golden"), [(None, GOLDEN), (41, GOLDEN_DELTA)])
+def test_a_manifest_is_these_bytes(base_version: int | None, golden: bytes) -> None:
     """What one version writes the next one must read."""
-    manifest = make_manifest(DRAFT, [FILE])
-    assert encode_manifest(manifest) == GOLDEN
-    assert decode_manifest(GOLDEN, "here") == manifest
+    manifest = make_manifest(DRAFT, [FILE], base_version)
+    assert encode_manifest(manifest) == golden
+    assert decode_manifest(golden, "here") == manifest
+
+
+def test_a_full_version_of_format_1_is_read() -> None:
+    """Whoever updates would have to train anew."""
+    manifest = decode_manifest(GOLDEN_1, "here")
+    assert (manifest.format_version, manifest.kind, manifest.base_version) == (1, "full", 41)
+    assert manifest.files == [SnapshotFile(name="model", bytes=80, checksum="0123456789abcdef0123456789abcdef")]
+    assert manifest.tables == {"items": Table(rows=3, dim=2, dtype="float32")}
+    assert manifest.learned_kafka_ms == [(3, 2)]
 
 
 def test_marks_of_an_older_manifest_say_nothing_of_their_log() -> None:
@@ -110,8 +142,8 @@ def test_a_manifest_too_large_to_be_read_is_not_written() -> None:
 
 def test_another_format_is_named_with_what_to_do() -> None:
     """An old server that meets a new trainer must say so in one line."""
-    with pytest.raises(SnapshotError, match="has format_version 2, this version reads 1: use the version") as caught:
-        decode_manifest(changed(format_version=2, files="none of your business"), "m/latest")
+    with pytest.raises(SnapshotError, match="has format_version 3, this version reads 1 to 2: use the ver") as caught:
+        decode_manifest(changed(format_version=3, files="none of your business"), "m/latest")
     assert "\n" not in str(caught.value)
 
 
@@ -125,14 +157,26 @@ def test_another_format_is_named_with_what_to_do() -> None:
         changed(format_version=None),
         changed(files=None),
         changed(kind="delta"),
+        changed(kind="half"),
+        changed(GOLDEN_1, kind="delta", delta_encoding="rows"),
+        changed(GOLDEN_DELTA, delta_encoding=None),
+        changed(GOLDEN_DELTA, delta_encoding="xor"),
+        changed(GOLDEN_DELTA, base_version=None),
+        changed(GOLDEN_DELTA, base_version=42),
+        changed(GOLDEN_DELTA, base_version=43),
+        changed(GOLDEN_DELTA, base_version=-1),
+        changed(GOLDEN_DELTA, base_version="../41"),
+        changed(files=file(state_digest=None)),
+        changed(files=file(state_digest="no")),
+        changed(tables={"items": {"rows": 3, "dim": 2, "dtype": "float32", "columns": "items.weight"}}),
         changed(checksum_format="adler32"),
         changed(run_id="../../etc"),
         changed(run_id="a/../b"),
         changed(run_id=".."),
-        changed(files=[{"name": "../model", "bytes": 1, "checksum": "0" * 32}]),
-        changed(files=[{"name": "/etc/passwd", "bytes": 1, "checksum": "0" * 32}]),
-        changed(files=[{"name": "model", "bytes": -1, "checksum": "0" * 32}]),
-        changed(files=[{"name": "model", "bytes": 1, "checksum": "no"}]),
+        changed(files=file(name="../model")),
+        changed(files=file(name="/etc/passwd")),
+        changed(files=file(bytes=-1)),
+        changed(files=file(checksum="no")),
         changed(metrics={"auc": "high"}),
         b'{"format_version":1,"config":' + b"[" * 100_000,
     ],

@@ -285,6 +285,12 @@ def test_deleting_what_is_gone_is_deleting(store: SnapshotStore) -> None:
         ({"url": ""}, "url must be a folder or a URL"),
         ({"model": "../up"}, "model must be 1 to 64 letters"),
         ({"keep": -1}, "keep must be >= 0, got -1"),
+        ({"full_every": 0}, "full_every must be >= 1, got 0"),
+        ({"cumulative_every": 0}, "cumulative_every must be 1 to 63, got 0"),
+        ({"cumulative_every": 64}, "cumulative_every must be 1 to 63, got 64"),
+        ({"max_delta_share": 0.0}, "max_delta_share must be > 0 and finite, got 0.0"),
+        ({"max_delta_share": float("nan")}, "max_delta_share must be > 0 and finite, got nan"),
+        ({"max_delta_share": float("inf")}, "max_delta_share must be > 0 and finite, got inf"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,28 @@ def test_a_cut_is_not_changed_by_what_is_learned_after_it(tmp_path: Path) -> Non
             np.testing.assert_array_equal(before[key], after[key], err_msg=key, strict=True)
 
 
+def test_versions_between_full_ones_are_deltas_that_a_learner_goes_on_from(tmp_path: Path) -> None:
+    """A restart from a delta must be a restart from all there was, with ids that came and went since."""
+    settings = SnapshotSettings(url=str(tmp_path), max_delta_share=1e9)
+    learn = replace(LEARN, max_items=16)
+    opened = LearnedModel.open(SnapshotStore(settings), MODEL, learn, {TOPIC: "t1"})
+    samples, sizes = make_samples(60, num_items=40), []
+    for start in range(0, 60, 10):
+        batch = MicroBatch(start)
+        for sample in samples[start : start + 10]:
+            batch.add(sample)
+        opened.learn(batch)
+        manifest = opened.cut({}, {})()
+        sizes.append((manifest.kind, manifest.base_version))
+    assert sizes == [("full", None), *(("delta", version) for version in range(1, 6))]
+    assert opened.learner.num_evicted > 0
+    again = LearnedModel.open(SnapshotStore(settings), MODEL, learn, {TOPIC: "t1"})
+    for mine, its in zip(opened.learner.state(), again.learner.state(), strict=True):
+        assert {name: array.tobytes() for name, array in mine.items()} == {
+            name: array.tobytes() for name, array in its.items()
+        }
+
+
 def test_a_fall_of_the_hit_rate_is_logged_and_counted_and_the_window_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,12 +152,12 @@ def test_a_snapshot_of_another_format_is_refused(tmp_path: Path) -> None:
     store = learned_store(tmp_path)
     (path,) = tmp_path.rglob("manifest.json")
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"format_version": 2}))
+    path.write_text(json.dumps(manifest | {"format_version": 3}))
     (latest,) = tmp_path.rglob("latest")
     pointer = json.loads(latest.read_text())
     pointer["manifest_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     latest.write_text(json.dumps(pointer))
-    with pytest.raises(SnapshotError, match="format_version 2, this version reads 1"):
+    with pytest.raises(SnapshotError, match="format_version 3, this version reads 1 to 2"):
         LearnedModel.open(store, MODEL, LEARN, {TOPIC: "t1"})
 
 
