@@ -95,6 +95,15 @@ def test_versions_of_another_run_are_no_bases_though_they_have_the_same_numbers(
     assert store.publish(table.files(), draft(4, "other")).kind == "full"
 
 
+def test_arrays_that_were_changed_after_they_were_published_are_no_base() -> None:
+    """The newest version could not be loaded any more, and no learner could go on from it."""
+    store, table = SnapshotStore(SnapshotSettings(url="memory://")), MadeTable(0, 100)
+    files = table.files()
+    store.publish(files, draft(1))
+    files["model"]["dense.scale"][0] = 99
+    assert [store.publish(table.files(), draft(version)).kind for version in (2, 3)] == ["full", "delta"]
+
+
 def test_where_every_version_is_full_none_is_kept_in_memory() -> None:
     """Whoever turns deltas off has no room for two more copies of a large table."""
     store = SnapshotStore(SnapshotSettings(url="memory://", full_every=1))

@@ -89,6 +89,18 @@ def test_columns_of_which_most_changes_go_whole() -> None:
     assert "items.rows.items.live" not in delta
 
 
+def test_ids_in_another_file_than_before_or_in_two_go_whole() -> None:
+    """The reader of one file has only that file's arrays."""
+    bare = {"items.weight": BASE["items.weight"]}
+    for base, after in (
+        ({"model": BASE, "trainer": bare}, {"model": bare, "trainer": AFTER}),
+        ({"model": BASE, "trainer": BASE}, {"model": AFTER, "trainer": BASE}),
+    ):
+        for name, delta in make_deltas(base, after, TABLES).items():
+            assert_same(delta, after[name])
+            assert_same(apply_delta(base[name], delta, TABLES), after[name])
+
+
 def test_new_rows_are_told_even_where_all_columns_go_whole() -> None:
     """Who follows the rows that changed, for an index of them, would not hear of these."""
     delta = delta_of(state(["", "a"], [0, 1]), state(["", "a", "b", "c", "d"], [0, 1, 2, 3, 4]))
