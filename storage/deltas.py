@@ -37,11 +37,14 @@ def make_deltas(base: Files, after: Files, tables: Mapping[str, Table]) -> dict[
     """
     deltas = {name: dict(arrays) for name, arrays in after.items()}
     for name, table in tables.items():
-        before, now = _ids(base, name), _ids(after, name)
-        if before is not None and now is not None:
-            change = _TableChange(name, table.columns, before, now)
+        holder = _holder(after, name)
+        if holder is not None and holder == _holder(base, name):
+            change = _TableChange(
+                name, table.columns, IdColumn.of(base[holder], name), IdColumn.of(after[holder], name)
+            )
             for file, delta in deltas.items():
                 change.shorten(delta, base[file])
+            change.shorten_ids(deltas[holder])
     return deltas
 
 
@@ -82,14 +85,13 @@ class _TableChange(NamedTuple):
             delta[f"{self.table}.rows.{column}"] = delta.pop(column)[rows]
         delta |= {f"{self.table}.num_rows": np.array(num_rows, np.int64), f"{self.table}.evicted": evicted}
         delta[f"{self.table}.rows"] = rows
-        if f"{self.table}.id_ends" in delta:
-            self._shorten_ids(delta, evicted)
 
-    def _shorten_ids(self, delta: dict[str, Array], evicted: Rows) -> None:
+    def shorten_ids(self, delta: dict[str, Array]) -> None:
+        """Tell by row the ids, in the file that has them."""
         del delta[f"{self.table}.id_bytes"], delta[f"{self.table}.id_ends"]
         differs = np.ones(len(self.now.ends), np.bool_)
         differs[: len(self.before.ends)] = self.before.differs(self.now)
-        differs[evicted] = False
+        differs[self._evicted()] = False
         renamed = np.flatnonzero(differs)
         data, ends = self.now.take(renamed)
         delta[f"{self.table}.renamed"] = renamed
@@ -105,10 +107,10 @@ class _TableChange(NamedTuple):
         return len(before) == len(self.before.ends) and len(now) == len(self.now.ends)
 
 
-def _ids(files: Files, table: str) -> IdColumn | None:
-    """The ids of a table, which one of the files has; None where none has."""
-    holder = next((arrays for arrays in files.values() if f"{table}.id_ends" in arrays), None)
-    return None if holder is None else IdColumn.of(holder, table)
+def _holder(files: Files, table: str) -> str | None:
+    """The file that has the ids of a table; None where none has, or several have."""
+    holders = [name for name, arrays in files.items() if f"{table}.id_ends" in arrays]
+    return holders[0] if len(holders) == 1 else None
 
 
 def _changed_rows(before: Array, now: Array, evicted: Rows) -> npt.NDArray[np.bool_]:

@@ -58,8 +58,8 @@ class SnapshotStore:
         3. Move the pointer to it.
         4. Delete versions that nothing needs any more.
 
-        The arrays are kept, to tell the next versions by them: they must not change any more. Metrics that are not
-        finite are left out. Raises `SnapshotExistsError` where the version has been published
+        The arrays are kept, to tell the next versions by them; where they were changed, the next version is full.
+        Metrics that are not finite are left out. Raises `SnapshotExistsError` where the version has been published
         before, `SnapshotError` where the store fails, `ValueError` for a draft out of range or arrays that no delta
         could tell.
         """
@@ -188,11 +188,12 @@ class SnapshotStore:
             raise SnapshotError(f"{path} is no safetensors file: {error}") from error
 
     def _base(self, files: Files, draft: ManifestDraft) -> Published | None:
-        """What a version is to be a delta of, as long as all of its chain is still there."""
+        """What a version is to be a delta of, as long as all of its chain is still there, and its arrays unchanged."""
         base = self._bases.choose(draft, files)
         if base is None or not set(self._bases.links(base)) <= set(self.versions(draft.run_id)):
             return None
-        return base
+        unchanged = all(state_digest(base.files[file.name]) == file.state_digest for file in base.manifest.files)
+        return base if unchanged else None
 
     def _read_base(self, run_id: str, version: int) -> int | None:
         """What a version is a delta of; None for one that cannot be loaded, too: it needs nothing any more."""

@@ -1,3 +1,4 @@
+import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_what_is_no_successor_is_full(wrong: dict[str, Any]) -> None:
     assert store.publish(**(given | wrong)).kind == "full"  # type: ignore[arg-type]  # either of them
 
 
+def test_versions_of_another_run_are_no_bases_though_they_have_the_same_numbers() -> None:
+    """The delta would be told by one state and applied to another."""
+    store, table = SnapshotStore(SnapshotSettings(url="memory://", keep=9)), MadeTable(0, 100)
+    for version in (2, 3):
+        restarted(store).publish(table.files(), draft(version, "other"))
+    for version in (2, 3):
+        store.publish(table.files(), draft(version))
+    assert store.publish(table.files(), draft(4, "other")).kind == "full"
+
+
+def test_arrays_that_were_changed_after_they_were_published_are_no_base() -> None:
+    """The newest version could not be loaded any more, and no learner could go on from it."""
+    store, table = SnapshotStore(SnapshotSettings(url="memory://")), MadeTable(0, 100)
+    files = table.files()
+    store.publish(files, draft(1))
+    files["model"]["dense.scale"][0] = 99
+    assert [store.publish(table.files(), draft(version)).kind for version in (2, 3)] == ["full", "delta"]
+
+
+def test_where_every_version_is_full_none_is_kept_in_memory() -> None:
+    """Whoever turns deltas off has no room for two more copies of a large table."""
+    store = SnapshotStore(SnapshotSettings(url="memory://", full_every=1))
+    files = MadeTable(0, 100).files()
+    kept = weakref.ref(files["model"]["items.weight"])
+    store.publish(files, draft(1))
+    del files
+    assert kept() is None
+
+
 def test_a_chain_that_somebody_has_broken_is_not_gone_on_with() -> None:
     """Another trainer's retention, or a person, may have deleted a base: what is told by it would be lost."""
     store, table = SnapshotStore(SnapshotSettings(url="memory://", keep=9)), MadeTable(0, 100)
@@ -97,9 +127,9 @@ def test_a_publish_that_fails_is_no_base(monkeypatch: pytest.MonkeyPatch) -> Non
     """The next version would be told by one that nobody can load."""
     store, table = SnapshotStore(SnapshotSettings(url="memory://", keep=9)), MadeTable(0, 100)
     store.publish(table.files(), draft(1))
-    for step in ("put", "create"):
+    for place, step in ((store._objects, "put"), (store._objects, "create"), (store, "_point")):
         with monkeypatch.context() as patched:
-            patched.setattr(store._objects, step, lambda *_: 1 / 0)
+            patched.setattr(place, step, lambda *_: 1 / 0)
             table.update()
             with pytest.raises(ZeroDivisionError):
                 store.publish(table.files(), draft(2))

@@ -131,6 +131,8 @@ def test_what_is_held_of_another_chain_is_of_no_use(store: SnapshotStore) -> Non
     files, others = publish(store, 4), publish(store, 3, "other", seed=1)
     other = store.manifest("other", 3)
     assert_same(store.load(store.manifest("run", 4), "model", Held(other, others[2]["model"])), files[3]["model"])
+    first = store.manifest("other", 1)
+    assert_same(store.load(store.manifest("run", 1), "model", Held(first, others[0]["model"])), files[0]["model"])
     likewise = msgspec.structs.replace(store.manifest("run", 3), step=77)
     assert_same(store.load(store.manifest("run", 4), "model", Held(likewise, others[2]["model"])), files[3]["model"])
 

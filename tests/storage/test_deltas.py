@@ -44,6 +44,7 @@ def test_the_base_stays_as_it_was() -> None:
     """A server answers from the former version while the next one is made."""
     before = {name: array.copy() for name, array in BASE.items()}
     apply_delta(BASE, DELTA, TABLES)
+    apply_delta(BASE, delta_of(BASE, state(["", "1", "", "3"], [0, 9, 0, 9])), TABLES)
     assert_same(BASE, before)
 
 
@@ -86,6 +87,18 @@ def test_columns_of_which_most_changes_go_whole() -> None:
     assert delta["items.rows"].tolist() == [3]
     assert delta["items.live"].tolist() == [1, 3, 4, 5]
     assert "items.rows.items.live" not in delta
+
+
+def test_ids_in_another_file_than_before_or_in_two_go_whole() -> None:
+    """The reader of one file has only that file's arrays."""
+    bare = {"items.weight": BASE["items.weight"]}
+    for base, after in (
+        ({"model": BASE, "trainer": bare}, {"model": bare, "trainer": AFTER}),
+        ({"model": BASE, "trainer": BASE}, {"model": AFTER, "trainer": BASE}),
+    ):
+        for name, delta in make_deltas(base, after, TABLES).items():
+            assert_same(delta, after[name])
+            assert_same(apply_delta(base[name], delta, TABLES), after[name])
 
 
 def test_new_rows_are_told_even_where_all_columns_go_whole() -> None:

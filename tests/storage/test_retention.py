@@ -124,6 +124,12 @@ def test_bases_go_after_their_deltas_whatever_their_times_say() -> None:
     assert gone(listed, version=1, keep=1, bases={("b", 1): 0}) == ["b3", "b2"]
 
 
+def test_bases_that_go_in_a_circle_are_followed_once() -> None:
+    """Publishing must not hang on what somebody wrote into a manifest."""
+    listed = [each for number in (1, 2, 3) for each in version("a", number)]
+    assert gone(listed, version=2, keep=0, bases={("a", 2): 1, ("a", 1): 2}) == ["a3"]
+
+
 def test_a_base_that_is_not_there_saves_nothing() -> None:
     """The listing decides what there is; what a manifest claims to need must not be looked for without end."""
     listed = [*version("a", 5), *version("a", 9), *version("a", 3)]
