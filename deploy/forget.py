@@ -34,7 +34,8 @@ def what_remains_of_item(topics: TopicSettings, snapshots: SnapshotSettings) -> 
 
 
 def _former_snapshots(snapshots: SnapshotSettings) -> str:
-    until = f"until {snapshots.keep + 1} newer ones are there, pinned ones until they are released"
+    most = snapshots.keep + snapshots.full_every
+    until = f"until at most {most} newer ones are there, pinned ones until they are released"
     return f"those published before, {until}; copies for good"
 
 

@@ -76,7 +76,7 @@ def test_topics_of_others_are_named() -> None:
     """`headwater ingress` would bring back what a consumer group of it reads again."""
     told = what_remains(TopicSettings(impressions="shown", actions="done"), StoreSettings(), SnapshotSettings(keep=1))
     assert told["shown, done"] == "all: these topics belong to others"
-    assert "until 2 newer ones are there, pinned ones until they are released" in told["snapshots"]
+    assert "until at most 61 newer ones are there, pinned ones until they are released" in told["snapshots"]
     assert "shown, done" not in what_remains(TopicSettings(), StoreSettings(), SnapshotSettings())
 
 
