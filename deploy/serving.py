@@ -121,7 +121,7 @@ class Serving:
             epoch=columns.epoch,
             applied=columns.applied,
             features=columns.features,
-            events=[self._event(columns, place) for place in range(len(columns.item_ids))],
+            events=[self._event(columns, place) for place in self._told(columns)],
         )
 
     def health(self) -> HealthAnswer:
@@ -193,6 +193,11 @@ class Serving:
         if item is None:
             return {"item_id": item_id, "title": "", "categories": []}
         return {"item_id": item_id, "title": item.title, "categories": list(item.categories)}
+
+    def _told(self, columns: SequenceColumns) -> list[int]:
+        """Places of the events that may be told of: those on items that are not to be forgotten."""
+        items = [self.catalogue.get(item_id) for item_id in columns.item_ids]
+        return [place for place, item in enumerate(items) if item is None or not item.forgotten]
 
     def _event(self, columns: SequenceColumns, place: int) -> SequenceEvent:
         mask = columns.actions[place]

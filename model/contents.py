@@ -17,6 +17,8 @@ from model.slot_map import SlotMap
 
 MAX_WORDS = 16
 """Words of an item that count: the first ones."""
+FORGOTTEN_KEY = 0
+"""Key of all items that were forgotten: nothing is said of it, and it never has a row."""
 NO_WORD = 0
 """Stands where an item has fewer words."""
 _DESCRIBED, _HIDDEN, _FORGOTTEN = 1, 2, 4
@@ -77,16 +79,16 @@ class Contents:
         """Rows of the words of items, `NO_WORD` behind the last and where nothing is said of one, [N, M]."""
         return self._words_CM[self._slots.lookup(keys_N)]
 
+    def known_keys(self, keys_N: Integers) -> Integers:
+        """The keys, `FORGOTTEN_KEY` in the place of those of items that were forgotten."""
+        forgotten_N = self._flags_C[self._slots.lookup(keys_N)] & _FORGOTTEN != 0
+        return np.where(forgotten_N, FORGOTTEN_KEY, keys_N)
+
     def hidden(self) -> Integers:
         """Keys of the items that may not be shown, in rising order."""
         if self._hidden is None:
             self._hidden = np.sort(self._keys_C[self._flags_C & _HIDDEN != 0])
         return self._hidden
-
-    def is_forgotten(self, keys_N: Integers) -> npt.NDArray[np.bool_]:
-        """Whether nothing is to be learned of items."""
-        forgotten_N: npt.NDArray[np.bool_] = self._flags_C[self._slots.lookup(keys_N)] & _FORGOTTEN != 0
-        return forgotten_N
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies in the order of the keys: `contents.key` int64, `contents.words` int32 [C, M], `contents.flags`.

@@ -12,7 +12,7 @@ import torch
 
 from model.admission import Where, make_admission
 from model.batch import NewEvents, SequenceItems, encode_sequence
-from model.contents import Contents
+from model.contents import FORGOTTEN_KEY, Contents
 from model.eviction import Capacity, Ttl
 from model.forward import Leaf
 from model.item_keys import item_keys
@@ -48,8 +48,7 @@ class LivingItems:
             seed=learn.seed,
         )
         self.undescribe()
-        unforgotten = Where(admission, lambda keys_N, _: ~self.contents.is_forgotten(keys_N))
-        self.vocabulary = Vocabulary(learn.max_items, unforgotten)
+        self.vocabulary = Vocabulary(learn.max_items, Where(admission, lambda keys_N, _: keys_N != FORGOTTEN_KEY))
         self._capacity, self._ttl = Capacity(max_items=learn.max_items), Ttl(86_400 * learn.item_ttl_days or math.inf)
         num_rows = -(-(1 + learn.max_items) // COLUMN_TILE) * COLUMN_TILE
         self.table = ItemTable(model.dim, num_rows, learn.row_rate, generator, device)
@@ -65,7 +64,7 @@ class LivingItems:
 
         The context of all of them has the rows that it had before: what comes later in the batch does not change it.
         """
-        items = [self._known(sequence) for sequence in sequences]
+        items = [self.known(item_keys(sequence.item_ids)) for sequence in sequences]
         if len(events):
             events.rows[:] = self._see(events, sequences, items)
         encoded = []
@@ -77,6 +76,11 @@ class LivingItems:
             events.indexes[own] = entries[events.indexes[own]]
             encoded.append(numbers)
         return encoded
+
+    def known(self, keys_N: Integers) -> SequenceItems:
+        """Items as they are known now, by the keys of their ids."""
+        keys_N = self.contents.known_keys(keys_N)
+        return SequenceItems(keys_N, self.vocabulary.lookup(keys_N))
 
     def leaf(self, rows_U: torch.Tensor) -> Leaf:
         """Rows, each once, for a step that may change them."""
@@ -127,10 +131,6 @@ class LivingItems:
         self.table.load(model, trainer)
         self.contents.load(model)
         self._seconds, self._looked = trainer["items.clock"].tolist()
-
-    def _known(self, sequence: UserSequence) -> SequenceItems:
-        keys = item_keys(sequence.item_ids)
-        return SequenceItems(keys, self.vocabulary.lookup(keys))
 
     def _see(self, events: NewEvents, sequences: Sequence[UserSequence], items: Sequence[SequenceItems]) -> Integers:
         """Rows of new events; a new row begins with what its id's shared rows have learned."""

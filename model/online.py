@@ -235,7 +235,7 @@ class OnlineLearner:
 
     def _past(self) -> list[EncodedSequence]:
         """Sequences of the past that a step learns again."""
-        return self._replay.draw(self.learn_settings.replay_events, self._items.vocabulary.lookup)
+        return self._replay.draw(self.learn_settings.replay_events, self._items.known)
 
     def _shortened(self, windows: Sequence[Window]) -> list[Window]:
         """Windows of a part of long contexts; which part follows from the seed and from where the stream is."""

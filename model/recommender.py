@@ -180,7 +180,7 @@ class Recommender:
             new=np.zeros(count + len(asked), np.int64),
         )
         places = np.full(count + len(asked), -1)
-        items = SequenceItems(item_keys(item_ids), self._rows_of(item_ids))
+        items = SequenceItems(self._contents.known_keys(item_keys(item_ids)), self._rows_of(item_ids))
         encoded, at = encode_sequence(now, items, places, self.settings)
         entries, length = history(encoded, int(at[count]), self.settings.window, order)
         window = Window(

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 import torch
 
+from model.batch import SequenceItems
 from model.layout import Integers
 from model.packed_ids import pack_ids, unpack_ids
 from model.windows import EncodedSequence, newest_entries
@@ -45,10 +46,10 @@ class ReplayBuffer:
             newest = sequence.pick(entries)
             self._sequences[slot] = _context(*(getattr(newest, name) for name in _COLUMNS))
 
-    def draw(self, num_events: int, rows_of: Callable[[Integers], Integers]) -> list[EncodedSequence]:
+    def draw(self, num_events: int, known: Callable[[Integers], SequenceItems]) -> list[EncodedSequence]:
         """Whole sequences of distinct users, each user as likely as any other, until they hold so many entries.
 
-        Their items have the rows that `rows_of` gives their keys now, whatever these had when they were kept.
+        Their items are as they are `known` now, by their keys, whatever rows these had when they were kept.
         """
         drawn: list[EncodedSequence] = []
         order = torch.randperm(len(self._sequences) if num_events else 0, generator=self._generator)
@@ -56,7 +57,8 @@ class ReplayBuffer:
             if num_events <= 0:
                 break
             kept = self._sequences[slot]
-            drawn.append(replace(kept, rows=rows_of(kept.keys)))
+            items = known(kept.keys)
+            drawn.append(replace(kept, keys=items.keys, rows=items.rows))
             num_events -= len(kept.keys)
         return drawn
 

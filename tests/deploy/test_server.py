@@ -302,6 +302,13 @@ def test_metrics_are_in_prometheus_format(house: House) -> None:
     assert counts == {("/recommend", "200"): 1, ("unmatched", "404"): 1}
 
 
+def test_an_item_that_is_to_be_forgotten_is_in_no_sequence_that_is_told(house: House) -> None:
+    """No answer is to name it; its event stays where the user's own are kept."""
+    house.know(Item(item_id=ITEM_IDS[0], forgotten=True, available=False), Item(item_id=ITEM_IDS[1], available=False))
+    events = house.ask("/users/u/sequence").json()["events"]
+    assert [event["item_id"] for event in events] == [ITEM_IDS[1]]
+
+
 def test_the_api_describes_itself(house: House) -> None:
     paths = house.ask("/openapi.json").json()["paths"]
     assert set(paths) == {

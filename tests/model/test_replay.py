@@ -1,14 +1,15 @@
 import numpy as np
 
+from model.batch import SequenceItems
 from model.layout import Integers
 from model.replay import ReplayBuffer
 from model.user_features import NO_FEATURE
 from model.windows import EncodedSequence
 
 
-def same(keys: Integers) -> Integers:
+def same(keys: Integers) -> SequenceItems:
     """Rows that are named like keys."""
-    return keys
+    return SequenceItems(keys, keys)
 
 
 def sequence_of(row: int, count: int = 3) -> EncodedSequence:
@@ -101,8 +102,9 @@ def test_items_have_the_rows_of_now() -> None:
     """The past would be learned into the row of another item, which has it since."""
     buffer = ReplayBuffer(2, 4, seed=0)
     buffer.put("u", sequence_of(7))
-    assert buffer.draw(1, np.zeros_like)[0].rows.tolist() == [0, 0, 0]
-    assert buffer.draw(1, lambda keys: 2 * keys)[0].rows.tolist() == [14, 14, 14]
+    for factor in (0, 2):
+        (drawn,) = buffer.draw(1, lambda keys, by=factor: SequenceItems(3 * keys, by * keys))  # type: ignore[misc]
+        assert (drawn.keys.tolist(), drawn.rows.tolist()) == ([21] * 3, [7 * factor] * 3)
 
 
 def test_an_empty_buffer_survives_a_round_trip() -> None:
