@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("storage", "streams")
-OF_OTHERS = ("storage/snapshot_store.py", "streams/forwarder.py", "streams/standby.py")
-"""Files with protocols of other processes: learner, ingress, standby."""
+OF_OTHERS = ("storage/aliases.py", "storage/snapshot_store.py", "streams/forwarder.py", "streams/standby.py")
+"""Files with protocols of other processes: the command line, learner, ingress, standby."""
 OF_SHIPPING = ("storage/shipping.py", "storage/shipped_restore.py")
 """Files with protocols of workers that ship their checkpoints."""
 _REACHED = "_point_reached"

@@ -145,7 +145,11 @@ def test_kuairand_drops_copies_and_packs_flags(tmp_path: Path) -> None:
     columns = {"user_id": [1, 1, 2], "video": [5, 5, 5], "item_id": [5, 5, 6], "timestamp_ms": [20, 20, 10]}
     columns["play_time_ms"] = [1_500, 1_500, 900]
     write_parquet(tmp_path, {**columns, **flags, "split": ["a", "b", "a"]})
+    videos = {"item_id": [5, 6], "author_id": [90, 91], "tag": ["3,4", None], "upload_type": ["Kmovie", "Web"]}
+    write_parquet(tmp_path, {**videos, "play_cnt": [7.0, 8.0]}, "items.parquet")
     rows = kuairand(tmp_path)
+    assert rows.items["5"] == Item(item_id="5", categories=("tag 3", "tag 4", "upload Kmovie"), author="90")
+    assert rows.items["6"] == Item(item_id="6", categories=("upload Web",), author="91")
     assert rows.user_ids == ["2", "1"]
     assert rows.actions.tolist() == [0, 1 << 2 | 1 << 7]
     assert np.isnan(rows.values[0])
