@@ -245,6 +245,9 @@ def test_every_answer_comes_from_exactly_one_version_while_versions_are_swapped(
     async def swap() -> None:
         for version in range(2, last_version + 1):
             await asyncio.to_thread(house.publish, version)
+            # On a busy machine all could be swapped before anything is answered.
+            while version % 8 == 0 and version not in seen:
+                await asyncio.sleep(0.01)
 
     async def ask(client: httpx.AsyncClient, swapping: asyncio.Task[None]) -> None:
         while not swapping.done():
@@ -255,11 +258,13 @@ def test_every_answer_comes_from_exactly_one_version_while_versions_are_swapped(
 
     async def run() -> None:
         async with house.client() as client:
-            swapping = asyncio.create_task(swap())
-            await asyncio.gather(swapping, *(ask(client, swapping) for _ in range(4)))
+            async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+                swapping = tasks.create_task(swap())
+                for _ in range(4):
+                    tasks.create_task(ask(client, swapping))
 
     asyncio.run(run())
-    assert len(seen) >= 3
+    assert seen >= {8, 16, 24}
 
 
 def test_freshness_is_measured_at_the_first_answer(house: House) -> None:
