@@ -175,7 +175,7 @@ def verify(
     """
     from deploy.verify import verify_all
 
-    report = verify_all(kafka, topics, store, serve.worker_urls, snapshots)
+    report = verify_all(kafka, topics, store, serve.worker_urls, snapshots, serve.worker_access)
     figures = asdict(report)
     write_json(json, figures)
     for name, value in figures.items():

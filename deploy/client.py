@@ -1,9 +1,7 @@
 """A client of the server's HTTP endpoints, for the command line and the demo."""
 
-import ssl
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +11,7 @@ from deploy.serve_settings import ServeSettings
 from storage.errors import SetupError
 from streams.delivery import deliver
 from streams.events import Action
+from streams.http_access import HttpAccess
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings
 
@@ -27,15 +26,10 @@ APPLIED_SECONDS = 30.0
 class ServerClient:
     """Asks a server; every method raises `SetupError`, one line, where it does not answer as hoped."""
 
-    def __init__(self, url: str, token: str = "", certificate: Path | None = None) -> None:
-        """`token` is what the server asks for, `certificate` its own where no known authority has signed it."""
+    def __init__(self, url: str, access: HttpAccess = HttpAccess()) -> None:  # noqa: B008 - frozen
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._verify: ssl.SSLContext | bool = True
-        if certificate:
-            self._verify = ssl.create_default_context(cafile=certificate)
-            # The server's own certificate is enough, whoever signed it.
-            self._verify.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self._headers = access.headers
+        self._verify = access.trust()
 
     def health(self) -> dict[str, Any]:
         """Model version, its age, and the stream's present time."""
@@ -86,7 +80,7 @@ class ServerClient:
 
 def client_of(serve: ServeSettings, url: str = "") -> ServerClient:
     """A client of the server with these settings, or of that at `url` with the same token."""
-    return ServerClient(url or serve.url, token=serve.token, certificate=serve.tls_certificate)
+    return ServerClient(url or serve.url, HttpAccess(token=serve.token, certificate=serve.tls_certificate))
 
 
 def send_action(

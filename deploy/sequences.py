@@ -12,6 +12,7 @@ import numpy as np
 from model.sequence import UserSequence
 from storage.errors import HeadwaterError
 from streams.batch import user_features
+from streams.http_access import HttpAccess
 from streams.ownership import NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 from streams.samples import Segment
@@ -84,12 +85,19 @@ class SequenceClient:
         worker_urls: tuple[str, ...],
         *,
         timeout_seconds: float,
+        access: HttpAccess = HttpAccess(),  # noqa: B008 - frozen
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.worker_urls = worker_urls
         self.timeout_seconds = timeout_seconds
         # The workers are ours and near: a proxy set for the machine must not come between.
-        self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport, trust_env=False)
+        self._http = httpx.AsyncClient(
+            timeout=timeout_seconds,
+            transport=transport,
+            trust_env=False,
+            headers=access.headers,
+            verify=access.trust(),
+        )
         self._num_partitions = 0
         self._owners: dict[int, str] = {}
         self._answering: list[str] = []

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.alias import CHAMPION, check_alias_name
+from streams.http_access import HttpAccess, check_access
 
 MAX_K = 500
 """Longest list that a request may ask for."""
@@ -21,6 +22,10 @@ class ServeSettings:
     """Port to listen on."""
     worker_urls: tuple[str, ...] = ("http://127.0.0.1:6066",)
     """Every worker's address; each user's sequence is asked of the worker that owns it."""
+    worker_token: str = field(default="", repr=False)
+    """The workers' `worker.token`."""
+    worker_certificate: Path | None = None
+    """PEM file of the certificates that workers are known by, where no known authority has signed them."""
     sequence_timeout_seconds: float = 2.0
     """How long a request looks for the worker that owns its user before it is answered 503."""
     alias: str = CHAMPION
@@ -47,12 +52,17 @@ class ServeSettings:
         """Address for clients on the same machine."""
         return f"{'https' if self.tls_certificate else 'http'}://{self.host}:{self.port}"
 
+    @property
+    def worker_access(self) -> HttpAccess:
+        """What workers are asked with."""
+        return HttpAccess(token=self.worker_token, certificate=self.worker_certificate)
+
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
         check_alias_name(self.alias)
         self._check_urls()
-        self._check_access()
+        check_access(self.token, self.tls_certificate, self.tls_key)
         for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
@@ -66,9 +76,3 @@ class ServeSettings:
         for url in self.worker_urls:
             if not url.startswith(("http://", "https://")) or url.endswith("/"):
                 raise ValueError(f"worker_urls must be like http://127.0.0.1:6066, got {url!r}")
-
-    def _check_access(self) -> None:
-        if not self.token.isascii() or any(letter.isspace() for letter in self.token):
-            raise ValueError("token must be ASCII without spaces")
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key must be both set or both left out")

@@ -124,7 +124,9 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
         follower=Follower(
             store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
         ),
-        sequences=SequenceClient(serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds),
+        sequences=SequenceClient(
+            serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds, access=serve.worker_access
+        ),
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,
         clock_ms=_now_ms,

@@ -12,6 +12,7 @@ from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from storage.store_settings import StoreSettings
 from streams.expected import ExpectedState, expected_state
+from streams.http_access import HttpAccess
 from streams.kafka_settings import KafkaSettings
 from streams.learned import LearnedRanges
 from streams.plain_fold import FoldRules
@@ -32,12 +33,13 @@ def verify_all(
     store: StoreSettings,
     worker_urls: tuple[str, ...],
     snapshots: SnapshotSettings,
+    access: HttpAccess = HttpAccess(),  # noqa: B008 - frozen
 ) -> VerifyReport:
-    """Compare everything that is in the log by now; waits until workers and learner have reached that.
+    """Compare everything that is in the log by now; waits until workers, asked with `access`, and learner have it.
 
     What comes meanwhile makes no difference. Raises `SetupError`.
     """
-    with WorkerSequences(worker_urls) as source:
+    with WorkerSequences(worker_urls, access) as source:
         expected = expected_state(kafka, topics, FoldRules.of(store), source.epoch)
         report = VerifyReport(users=expected.num_users, events=expected.events, impressions=expected.impressions)
         source.wait_applied(expected.last_offsets)
@@ -88,9 +90,9 @@ def _has_passed(marks: Mapping[int, SampleMark], expected: ExpectedState) -> boo
 class WorkerSequences:
     """Sequences from the endpoints of the workers; each partition is asked of the worker that owns it."""
 
-    def __init__(self, urls: tuple[str, ...]) -> None:
+    def __init__(self, urls: tuple[str, ...], access: HttpAccess = HttpAccess()) -> None:  # noqa: B008 - frozen
         self.urls = urls
-        self._client = httpx.Client(timeout=10.0)
+        self._client = httpx.Client(timeout=10.0, headers=access.headers, verify=access.trust())
 
     def __enter__(self) -> "WorkerSequences":
         return self

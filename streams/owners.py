@@ -6,6 +6,7 @@ import aiohttp
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
 
+from streams.http_access import HttpAccess
 from streams.ownership import FORWARDED
 
 FORWARD_SECONDS = 2.0
@@ -19,9 +20,11 @@ class OwnerUnavailableError(Exception):
 class Owners:
     """The workers of the group by the partitions that they hold."""
 
-    def __init__(self, app: faust.App, topic: str) -> None:
+    def __init__(self, app: faust.App, topic: str, access: HttpAccess = HttpAccess()) -> None:  # noqa: B008 - frozen
         self._app = app
         self._topic = topic
+        self._headers = {FORWARDED: "1", **access.headers}
+        self._trust = access.trust()
 
     def url_of(self, partition: int) -> str | None:
         """Address of the other worker to which the group gave a partition; None where that is not known."""
@@ -35,9 +38,11 @@ class Owners:
     async def ask(self, url: str, path: str, query: Mapping[str, str]) -> tuple[int, bytes]:
         """HTTP status and body of another worker's answer; raises `OwnerUnavailableError`."""
         timeout = aiohttp.ClientTimeout(total=FORWARD_SECONDS)
-        headers = {FORWARDED: "1"}
+        asked = self._app.http_client.get(
+            url + path, params=query, headers=self._headers, timeout=timeout, ssl=self._trust
+        )
         try:
-            async with self._app.http_client.get(url + path, params=query, headers=headers, timeout=timeout) as answer:
+            async with asked as answer:
                 return answer.status, await answer.read()
         except (TimeoutError, aiohttp.ClientError) as error:
             detail = str(error) or f"no answer within {FORWARD_SECONDS:g} s"

@@ -11,6 +11,7 @@ from storage.errors import StateError
 from storage.keys import MAX_POSITION
 from storage.sequence_store import SequenceStore
 from streams.chunks import ChunkConsumer
+from streams.http_access import HttpAccess
 from streams.owners import Owners, OwnerUnavailableError
 from streams.ownership import FORWARDED, NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
@@ -58,11 +59,17 @@ def sequence_columns(
 class Views:
     """Answers requests from the stores that this worker holds."""
 
-    def __init__(self, app: faust.App, partitions: Partitions, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        partitions: Partitions,
+        metrics: WorkerMetrics,
+        access: HttpAccess = HttpAccess(),  # noqa: B008 - frozen
+    ) -> None:
         self._app = app
         self._partitions = partitions
         self._metrics = metrics
-        self._owners = Owners(app, partitions.topic)
+        self._owners = Owners(app, partitions.topic, access)
         self._readiness = Readiness(app, partitions)
 
     def install(self) -> None:

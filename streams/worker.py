@@ -12,6 +12,7 @@ The README of this folder says what happens where the process dies after each st
 import asyncio
 import logging
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -30,6 +31,7 @@ from streams.chunks import Chunk, ChunkConsumer
 from streams.decoding import ChunkDecoder
 from streams.faults import Ending, exit_now
 from streams.garbage import collect_rarely, give_back_memory
+from streams.http_access import server_context
 from streams.kafka_settings import KafkaSettings
 from streams.log_retention import RetentionWatch, check_retention, retention_seconds
 from streams.outbox_sender import OutboxSender, outbox_producer
@@ -43,6 +45,7 @@ from streams.topics import TopicSettings, describe_topic
 from streams.views import Views
 from streams.warm_up import warm_up
 from streams.watchdog import Watchdog
+from streams.worker_access import token_check
 from streams.worker_metrics import WorkerMetrics
 from streams.worker_settings import WorkerSettings
 
@@ -140,6 +143,8 @@ class Worker:
             web_bind=self.settings.web_host,
             web_host=self.settings.web_host,
             web_port=self.settings.web_port,
+            web_application_options={"middlewares": [token_check(self.settings.token)]},
+            web_ssl_context=self._tls(),
             canonical_url=self.settings.url,
             web_metrics_enabled=True,
         )
@@ -153,8 +158,12 @@ class Worker:
             )
         )
         setup_prometheus_sensors(app, registry=self.metrics.registry, name_prefix="faust")
-        Views(app, self.partitions, self.metrics).install()
+        Views(app, self.partitions, self.metrics, self.settings.access).install()
         return app
+
+    def _tls(self) -> ssl.SSLContext | None:
+        certificate, key = self.settings.tls_certificate, self.settings.tls_key
+        return server_context(certificate, key) if certificate and key else None
 
     def _new_sender(self, store: SequenceStore) -> OutboxSender:
         store.prepare_samples(self.settings.sample_events)

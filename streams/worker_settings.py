@@ -2,9 +2,12 @@
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+
+from streams.http_access import HttpAccess, check_access
 
 MAX_SAMPLE_EVENTS = 8_192
 """Most events of context in a sample."""
@@ -20,6 +23,13 @@ class WorkerSettings:
     """Port of its HTTP views."""
     advertised_url: str = ""
     """Where the other workers reach its HTTP views; empty: at web_host and web_port."""
+    token: str = field(default="", repr=False)
+    """What its HTTP views are to be asked with, as `Authorization: Bearer TOKEN`; one for all workers. Empty: anyone
+    may ask."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate of its HTTP views, and those between it and the root; none: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file with the certificate's key."""
     sample_events: int = 1_024
     """Events of context in a sample; those it is to teach are in it beyond that."""
     max_outbox: int = 20_000
@@ -50,13 +60,24 @@ class WorkerSettings:
         if self.advertised_url:
             return self.advertised_url
         anywhere = self.web_host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-        return f"http://{socket.gethostname() if anywhere else self.web_host}:{self.web_port}"
+        return f"{self.scheme}://{socket.gethostname() if anywhere else self.web_host}:{self.web_port}"
+
+    @property
+    def scheme(self) -> str:
+        """What its own address begins with."""
+        return "https" if self.tls_certificate else "http"
+
+    @property
+    def access(self) -> HttpAccess:
+        """What the other workers are asked with: all have one token, and one certificate or authority."""
+        return HttpAccess(token=self.token, certificate=self.tls_certificate)
 
     def __post_init__(self) -> None:
         if not 1 <= self.web_port <= 65535:
             raise ValueError(f"web_port must be 1 to 65535, got {self.web_port}")
         if self.advertised_url and not re.fullmatch(r"https?://[^/?#]+", self.advertised_url):
             raise ValueError(f"advertised_url must be like http://worker-1:6066, got {self.advertised_url!r}")
+        check_access(self.token, self.tls_certificate, self.tls_key)
         if not 1 <= self.sample_events <= MAX_SAMPLE_EVENTS:
             raise ValueError(f"sample_events must be 1 to {MAX_SAMPLE_EVENTS}, got {self.sample_events}")
         if self.max_outbox < 1:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 
 from deploy.broker import EmbeddedBroker, free_port
 from deploy.client import ServerClient
@@ -22,8 +21,10 @@ from deploy.serve_settings import ServeSettings
 from deploy.server import run_server
 from storage.errors import SetupError
 from storage.snapshot_settings import SnapshotSettings
+from streams.http_access import HttpAccess
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings
+from tests.certificates import own_certificate
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60
@@ -103,25 +104,21 @@ def _answers(url: str, verify: ssl.SSLContext | bool) -> bool:
 
 def test_tls_and_a_token_keep_others_out(tmp_path: Path) -> None:
     """Whoever reaches the port would read what users did, and whoever listens on the line, too."""
-    certificate = trustme.CA().issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    (tmp_path / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    tls = [str(file) for file in own_certificate(tmp_path)]
     port = free_port()
-    url, tls = f"https://127.0.0.1:{port}", (str(tmp_path / "chain.pem"), str(tmp_path / "key.pem"))
-    trusted = ssl.create_default_context(cafile=tmp_path / "chain.pem")
-    trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    url, trusted = f"https://127.0.0.1:{port}", HttpAccess(certificate=Path(tls[0])).trust()
     with (
         EmbeddedBroker(free_port(), tmp_path / "broker.log") as broker,
         server_process(tmp_path, url, broker, "secret", *tls, verify=trusted),
     ):
         assert httpx.get(f"{url}/metrics", verify=trusted).status_code == httpx.codes.UNAUTHORIZED
-        mine = ServerClient(url, token="secret", certificate=tmp_path / "chain.pem")
+        mine = ServerClient(url, HttpAccess(token="secret", certificate=tmp_path / "chain.pem"))
         with pytest.raises(SetupError, match=r"answered 503: .*no snapshot"):
             mine.recommend("ada", 10)
         with pytest.raises(SetupError, match=r"answered 401: .*serve\.token"):
-            ServerClient(url, token="Secret", certificate=tmp_path / "chain.pem").recommend("ada", 10)
+            ServerClient(url, HttpAccess(token="Secret", certificate=tmp_path / "chain.pem")).recommend("ada", 10)
         with pytest.raises(SetupError, match="certificate"):
-            ServerClient(url, token="secret").recommend("ada", 10)
+            ServerClient(url, HttpAccess(token="secret")).recommend("ada", 10)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
     made = Workers()
     client = httpx.Client
-    monkeypatch.setattr("deploy.verify.httpx.Client", lambda timeout: client(transport=made, timeout=timeout))
+    monkeypatch.setattr("deploy.verify.httpx.Client", lambda timeout, **_: client(transport=made, timeout=timeout))
     return made
 
 

@@ -17,24 +17,28 @@ import httpx
 
 from deploy.broker import free_port
 from storage.store_settings import StoreSettings
+from streams.http_access import HttpAccess
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings
 from streams.worker import Worker, WorkerSettings
 from tests.brokers import wait_until
 
-# Not used, but httpx would make one for each request, in 30 ms.
+# Without TLS it is not used, but httpx would make one for each request, in 30 ms.
 _TLS = ssl.create_default_context()
 
 
 class Views:
     """Asks a worker's HTTP views."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, url: str, access: HttpAccess = HttpAccess()) -> None:  # noqa: B008 - frozen
+        self.url = url
+        self.access = access
+        self._trust = access.trust() if access.certificate else _TLS
 
     def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> httpx.Response:
         """Answer to one request."""
-        return httpx.get(f"{self.url}{path}", params=query, headers=headers, timeout=10)
+        sent = self.access.headers | (headers or {})
+        return httpx.get(f"{self.url}{path}", params=query, headers=sent, timeout=10, verify=self._trust)
 
     def state(self) -> dict[str, Any]:
         """The worker's state; empty while it does not answer."""
@@ -57,7 +61,7 @@ class WorkerThread(Views):
 
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings, store: StoreSettings, **settings: Any) -> None:
         self.settings = WorkerSettings(web_port=free_port(), **settings)
-        super().__init__(self.settings.web_port)
+        super().__init__(f"{self.settings.scheme}://127.0.0.1:{self.settings.web_port}", self.settings.access)
         self.worker: Worker | None = None
         self.error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,7 +119,7 @@ class WorkerProcess(Views):
         **settings: Any,
     ) -> None:
         self.port = settings.setdefault("web_port", free_port())
-        super().__init__(self.port)
+        super().__init__(f"http://127.0.0.1:{self.port}")
         self.log = store.folder.with_name(f"worker-{self.port}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         arguments = {
