@@ -188,7 +188,8 @@ class ChunkConsumer(driver.Consumer):
     def in_group(self) -> bool:
         """False once the task that keeps this consumer in its group has died, which happens without a word."""
         consumer = self._thread._consumer  # noqa: SLF001 - aiokafka and Faust tell it nowhere else
-        if consumer is None:
+        # One that is being stopped leaves its group in order.
+        if consumer is None or self.should_stop:
             return True
         coordination: asyncio.Task[None] = consumer._coordinator._coordination_task  # noqa: SLF001 - as above
         return not coordination.done()

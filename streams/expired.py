@@ -18,6 +18,7 @@ def expired_records(consumer: Any, next_offsets: Mapping[Any, int]) -> dict[Any,
 def tell_expired(expired: Mapping[Any, range], created_ms: int) -> str:
     """Which samples are missing, and since when the learner has not taken any; `created_ms` is its newest version's.
 
+    >>> from kafka import TopicPartition
     >>> tell_expired({TopicPartition("samples", 2): range(5, 9)}, 0).split(";")[0]
     'samples expired before they were learned: samples[2] offsets 5 to 8'
     """

@@ -44,7 +44,7 @@ def test_nothing_grows_while_samples_do_not_leave(tansu: Broker, tmp_path: Path)
         assert process.get("/live").status_code == 200
         assert process.get("/ready").status_code == 503
         held_up.unlink()
-        wait_until("all is applied and sent", lambda: process.settled(2 * NUM_EVENTS), 120)
+        wait_until("all is applied and sent", lambda: process.settled(2 * NUM_EVENTS), 180)
         assert process.get("/ready").json() == {"ready": True, "missing": None}
         assert process.end() == 0, process.log.read_text()
     finally:

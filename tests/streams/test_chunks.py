@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,17 @@ def test_nothing_is_sought_during_a_rebalance() -> None:
     consumer.flow_active = False
     asyncio.run(consumer._seek_astray())
     assert positions.placed == []
+
+
+def test_a_consumer_that_is_being_stopped_is_not_lost() -> None:
+    """The watchdog would end, as if by a fault, a worker that is told to stop while its consumer leaves its group."""
+    task, stopped = SimpleNamespace(done=lambda: True), threading.Event()
+    consumer = _consumer(Positions(set()), set())
+    consumer._thread = SimpleNamespace(_consumer=SimpleNamespace(_coordinator=SimpleNamespace(_coordination_task=task)))
+    consumer._stopped, consumer._crashed = stopped, threading.Event()
+    assert not consumer.in_group()
+    stopped.set()
+    assert consumer.in_group()
 
 
 def test_a_partition_that_is_not_open_yet_waits_and_the_others_go_on() -> None:
