@@ -86,6 +86,7 @@ def add_page(app: FastAPI, serving: Serving, series: PageSeries, users: deque[st
         since: Annotated[int, Query(ge=0, description="Number of the last point that is known")] = 0,
     ) -> PageState:
         """What the live page shows."""
+        series.look()
         return _state(serving, series, users, since, clicks is not None)
 
     @app.post("/page/click", responses={403: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}})
