@@ -38,12 +38,12 @@ const short = (version) => version.slice(version.lastIndexOf("/") + 1);
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function plot(id, x, lines, options = {}) {
-  const axis = { stroke: () => color("--faint"), grid: { stroke: () => color("--line") }, ticks: { show: false } };
+  const axis = { stroke: () => color("--faint"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
   const made = new uPlot({
     width: $(id).clientWidth, height: 180, scales: { x: { time: x.time }, y: { range: (_, __, max) => [0, max * 1.1 || 1] } },
     series: [{ label: x.label, value: x.value }, ...lines.map(([label, ink, value]) =>
       ({ label, stroke: () => color(ink), width: 2, value: (_, y) => value(y), points: { show: false } }))],
-    axes: [{ ...axis, size: 32 }, { ...axis, size: 52, ...options }], cursor: { y: false },
+    axes: [{ ...axis, size: x.time ? 44 : 32 }, { ...axis, size: 52, ...options }], cursor: { y: false },
   }, [[], ...lines.map(() => [])], $(id));
   new ResizeObserver(() => made.setSize({ width: $(id).clientWidth, height: 180 })).observe($(id));
   return made;
@@ -179,6 +179,7 @@ function showList(list, sequence) {
     row.append(element("span", event.title || event.item_id, "name"), element("span", event.actions.join(", ") || "shown", "what"));
     return row;
   }));
+  if (!sequence.events.length) $("events").append(element("li", "no events yet: what anybody new is given", "what"));
 }
 
 function moved(item, place) {
