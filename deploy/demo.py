@@ -18,6 +18,7 @@ from deploy.client import client_of
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
 from deploy.pages import recommendation_table
+from deploy.serve_settings import ServeSettings
 from deploy.settings import Settings, dump_settings
 from deploy.story import Story, tell_story
 from deploy.supervisor import Managed, Supervisor, headwater_command
@@ -69,6 +70,8 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
     """Run the whole demo; 0 where every record was accounted for, 1 where not, 130 after Ctrl-C."""
     console = Console()
     started = time.monotonic()
+    port = _port(ServeSettings().port)
+    console.print(f"live page http://127.0.0.1:{port}/ (once the server is up)", highlight=False, soft_wrap=True)
     dataset = load_dataset(
         options.data,
         cache=options.folder / "cache",
@@ -77,7 +80,7 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
         items=options.items,
         say=lambda line: console.print(line, markup=False, highlight=False),
     ).head(options.limit)
-    demo = Demo(options, dataset, _settings(options, dataset, model, learn), console)
+    demo = Demo(options, dataset, _settings(options, dataset, model, learn, port), console)
     # SIGTERM and a closed terminal end it as Ctrl-C does: no process may be left behind.
     _on_signals(signal.default_int_handler)
     try:
@@ -127,6 +130,7 @@ class Demo:
         self._wait("the worker", lambda: len(self._state().get("partitions", {})) == partitions)
         self._wait("the learner", lambda: bool(scrape(self._learner_url)))
         self._start("replay", self._replay_command(), restart=False)
+        self._say(f"live page {self.client.url}/")
 
     def watch(self) -> None:
         """Show the live table until every row was sent, folded, learned and published."""
@@ -204,7 +208,7 @@ class Demo:
         user, item = self.dataset.user_ids[-1], self.dataset.item_ids[0]
         self._say(f"  {command} recommend {user}")
         self._say(f"  {command} click {user} {item}    then recommend again: the list has changed")
-        self._say(f"  {self.client.url}/docs    the HTTP API")
+        self._say(f"  {self.client.url}/    the live page, where a click is an event; /docs is the HTTP API")
 
     def stay(self) -> None:
         """Keep everything up until Ctrl-C."""
@@ -298,7 +302,9 @@ def _on_signals(handler: Callable[[int, FrameType | None], Any] | signal.Handler
         signal.signal(number, handler)
 
 
-def _settings(options: DemoOptions, dataset: Dataset, model: ModelSettings, learn: LearnSettings) -> Settings:
+def _settings(
+    options: DemoOptions, dataset: Dataset, model: ModelSettings, learn: LearnSettings, serve_port: int
+) -> Settings:
     """Settings of a fresh run: folders of its own, and another port wherever the usual one is taken."""
     usual = Settings()
     run = (options.folder / "runs" / time.strftime("%Y%m%d-%H%M%S")).absolute()
@@ -312,7 +318,12 @@ def _settings(options: DemoOptions, dataset: Dataset, model: ModelSettings, lear
         learn=learn,
         learner=replace(usual.learner, metrics_port=_port(usual.learner.metrics_port)),
         snapshots=replace(usual.snapshots, url=str(run / "snapshots")),
-        serve=replace(usual.serve, port=_port(usual.serve.port), worker_urls=(f"http://127.0.0.1:{web_port}",)),
+        serve=replace(
+            usual.serve,
+            port=serve_port,
+            worker_urls=(f"http://127.0.0.1:{web_port}",),
+            page_clicks=True,
+        ),
     )
 
 

@@ -40,6 +40,8 @@ class ServeSettings:
     """How long a request waits for the version that it asks for at least, before it is answered 409."""
     max_requests: int = 256
     """Requests that are answered at one time; more are answered 503 at once."""
+    page_clicks: bool = False
+    """Whether the live page may send actions of any user; the demo sets it."""
     token: str = field(default="", repr=False)
     """What clients have to send as `Authorization: Bearer TOKEN`; empty: anyone may ask."""
     tls_certificate: Path | None = None

@@ -1,5 +1,6 @@
 """The serving process: HTTP routes, start and stop."""
 
+import asyncio
 import logging
 import signal
 import time
@@ -32,6 +33,9 @@ from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
 from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
+from deploy.page_clicks import Clicks
+from deploy.page_routes import add_page
+from deploy.page_series import PageSeries, RecentUsers, recent_users
 from deploy.sequences import SequenceClient, SequenceUnavailableError
 from deploy.serve_settings import MAX_K, ServeSettings
 from deploy.serving import NotReadyError, OlderVersionError, Serving
@@ -57,16 +61,28 @@ _MODEL_ERRORS = _ERRORS | {
 }
 
 
-def create_app(serving: Serving, serve: ServeSettings = ServeSettings()) -> FastAPI:  # noqa: B008 - frozen
-    """The HTTP application around `serving`, which it starts and stops; of the settings, who may ask and how much."""
+def create_app(
+    serving: Serving,
+    serve: ServeSettings = ServeSettings(),  # noqa: B008 - frozen
+    clicks: Clicks | None = None,
+) -> FastAPI:
+    """The HTTP application around `serving`, which it starts and stops; of the settings, who may ask and how much.
+
+    `clicks` sends what is done on the live page.
+    """
+    series, users = PageSeries(serving.follower, serving.freshness, serving.clock_ms), recent_users()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         serving.start()
+        watching = asyncio.create_task(series.watch())
         try:
             yield
         finally:
+            watching.cancel()
             await serving.stop()
+            if clicks is not None:
+                await asyncio.to_thread(clicks.close)
 
     metrics = ServingMetrics(serving)
     app = FastAPI(
@@ -75,6 +91,7 @@ def create_app(serving: Serving, serve: ServeSettings = ServeSettings()) -> Fast
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(RecentUsers, users=users)
     app.add_middleware(LoadLimit, most=serve.max_requests)
     app.add_middleware(TokenCheck, token=serve.token)
     app.add_middleware(RequestTimes, request_seconds=metrics.request_seconds)
@@ -85,6 +102,7 @@ def create_app(serving: Serving, serve: ServeSettings = ServeSettings()) -> Fast
     app.add_exception_handler(SequenceUnavailableError, _answer_unavailable)
     _add_answers(app, serving)
     _add_reports(app, serving, metrics)
+    add_page(app, serving, series, users, clicks)
     return app
 
 
@@ -95,7 +113,8 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
     torch.set_num_threads(serve.num_threads)
     # One line for each request to a worker would be one for each answer.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    app = create_app(_serving(serve, kafka, topics, snapshots), serve)
+    clicks = Clicks(kafka, topics.events) if serve.page_clicks else None
+    app = create_app(_serving(serve, kafka, topics, snapshots), serve, clicks)
     config = uvicorn.Config(
         app,
         host=serve.host,

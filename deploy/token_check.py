@@ -6,8 +6,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streams.http_access import may_pass
 
-OPEN = ("/healthz",)
-"""Paths that anyone may ask: a load balancer has no token."""
+OPEN = ("/healthz", "/")
+"""Paths that anyone may ask: a load balancer has no token, and the page asks for it."""
+OPEN_FILES = "/page/files/"
+"""Where the page's files are, which hold nothing of anybody."""
 
 
 class TokenCheck:
@@ -19,7 +21,9 @@ class TokenCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN or self._may_pass(scope):
+        path = scope.get("path", "")
+        is_open = scope["type"] != "http" or path in OPEN or path.startswith(OPEN_FILES)
+        if is_open or self._may_pass(scope):
             await self.app(scope, receive, send)
             return
         error = {"error": "a token is needed: Authorization: Bearer TOKEN (setting serve.token)"}
