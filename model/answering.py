@@ -4,11 +4,12 @@ Shapes: E items, Q questions, D width.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.question import BestItems, GivenItems, Question, Scores
+from model.question import BestItems, GivenItems, Question
 from model.recommender import Recommender
 from model.user_cache import UserCache, UserCaches
 from model.window_batch import WindowBatch
@@ -28,9 +29,9 @@ class Answering:
         """A limit of 0 keeps nothing."""
 
     @torch.inference_mode()
-    def answer(self, recommender: Recommender, questions: Sequence[Question]) -> list[Scores]:
+    def answer(self, recommender: Recommender, questions: Sequence[Question[Any]]) -> list[Any]:
         """Answers in the order of the questions; raises what any of them raises."""
-        answers: list[Scores] = [[] for _ in questions]
+        answers: list[Any] = [[] for _ in questions]
         searches: dict[int, tuple[BestItems, Tensor]] = {}
         for place, question in enumerate(questions):
             user_id = question.sequence.user_id

@@ -2,12 +2,16 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from model.sequence import UserSequence
 
+Scores = TypeVar("Scores")
+"""What the answer is."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
+class Question(Generic[Scores]):
     """Of whom something is asked, and when."""
 
     sequence: UserSequence
@@ -15,8 +19,8 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BestItems(Question):
-    """Which items are best; see `Recommender.recommend`."""
+class BestItems(Question[list[tuple[str, float]]]):
+    """Which items are best; see `Recommender.recommend`. Raises `ValueError` for k < 1."""
 
     k: int
     unavailable: Container[str] = ()
@@ -27,11 +31,7 @@ class BestItems(Question):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GivenItems(Question):
+class GivenItems(Question[list[dict[str, float]]]):
     """What the user would do with each of these; see `Recommender.rank`."""
 
     item_ids: Sequence[str]
-
-
-Scores = list[tuple[str, float]] | list[dict[str, float]]
-"""What answers either: (item id, score) best first, or the probability of each action on each item."""

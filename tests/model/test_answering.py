@@ -95,7 +95,7 @@ def _sequence(columns: np.ndarray, features: list[UserFeature]) -> UserSequence:
     )
 
 
-def asked_of(sequence: UserSequence, now_ms: int) -> list[Question]:
+def asked_of(sequence: UserSequence, now_ms: int) -> list[Question[Any]]:
     ids = [f"i{number}" for number in range(0, 40, 3)] + ["gone", "unknown a", "unknown c", "i3"]
     return [
         BestItems(sequence=sequence, now_ms=now_ms, k=12, unavailable={"i4"}),
@@ -103,7 +103,7 @@ def asked_of(sequence: UserSequence, now_ms: int) -> list[Question]:
     ]
 
 
-def check_equal(model: Recommender, question: Question, answer: Any) -> None:
+def check_equal(model: Recommender, question: Question[Any], answer: Any) -> None:
     sequence, now_ms = question.sequence, question.now_ms
     if isinstance(question, BestItems):
         wanted = model.recommend(sequence, now_ms=now_ms, k=1_000, unavailable=question.unavailable)
