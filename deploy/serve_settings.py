@@ -35,6 +35,8 @@ class ServeSettings:
     """How long a request waits for the version that it asks for at least, before it is answered 409."""
     cache_bytes: int = 256 << 20
     """Memory for what was computed of users lately (about 1 kB an event with the default model); 0: nothing is kept."""
+    sequence_bytes: int = 64 << 20
+    """Memory for sequences that workers told lately, of which only what is new is asked; 0: all is, each time."""
     max_batch: int = 32
     """Most requests that are answered together, where several wait."""
     max_requests: int = 256
@@ -63,6 +65,7 @@ class ServeSettings:
         for name, least in (
             ("exact_items", 0),
             ("cache_bytes", 0),
+            ("sequence_bytes", 0),
             ("max_batch", 1),
             ("max_requests", 1),
             ("num_threads", 1),

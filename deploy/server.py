@@ -125,7 +125,9 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
         follower=Follower(
             store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
         ),
-        sequences=SequenceClient(serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds),
+        sequences=SequenceClient(
+            serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds, held_bytes=serve.sequence_bytes
+        ),
         inference=Inference(cache_bytes=serve.cache_bytes, max_batch=serve.max_batch),
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,

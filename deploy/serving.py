@@ -17,7 +17,8 @@ from deploy.answers import (
 from deploy.follower import Follower, Replica
 from deploy.freshness import Freshness
 from deploy.inference import Inference
-from deploy.sequences import SequenceClient, SequenceColumns
+from deploy.sequence_columns import SequenceColumns
+from deploy.sequences import SequenceClient
 from model.question import BestItems, GivenItems
 from storage.errors import HeadwaterError
 from streams.catalogue import Catalogue
