@@ -131,6 +131,32 @@ def test_answers_from_a_cache_are_those_computed_anew_whatever_became_of_the_his
     assert answering.caches.num_misses == 1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"item_ids": ["i1", "unknown b", "i3", "i4"]},
+        {"item_ids": ["i2", "unknown a", "i3", "i4"]},
+        {"actions": np.array([1, 1, 0, 4])},
+        {"ts_ms": np.array([0, 9_000, 10_000, 90_000])},
+        {"groups": np.array([0, 1, 1, 2])},
+        {"features": (UserFeature(0, 0, "plan", 2),)},
+        {"features": ()},
+    ],
+    ids=["row", "unknown", "actions", "time", "groups", "feature", "fewer"],
+)
+@pytest.mark.parametrize("layout", ["targets", "interleaved"])
+def test_an_earlier_event_that_became_another_is_computed_anew(layout: str, changes: dict[str, Any]) -> None:
+    """What its former self was would be told of it for as long as the user is kept."""
+    model, answering = recommender(layout), Answering(MANY_BYTES)
+    columns = np.array([[1, 0, 1, 0], [67, 5, 1, 1], [3, 10, 0, 2], [4, 90, 4, 3]])
+    former = _sequence(columns, [UserFeature(0, 0, "plan", 1)])
+    for sequence in (former, dataclasses.replace(former, **changes)):
+        for question in asked_of(sequence, 100_000):
+            check_equal(model, question, answering.answer(model, [question])[0])
+    wanted = [model.rank(one, now_ms=100_000, item_ids=["i3"]) for one in (former, sequence)]
+    assert (layout == "targets" and "groups" in changes) or wanted[0] != wanted[1]
+
+
 def test_several_users_questions_are_answered_each_with_its_own() -> None:
     """A batch would give one user what another one asked for."""
     model, answering = recommender("targets"), Answering(MANY_BYTES)
