@@ -7,16 +7,18 @@ Shapes: n tokens that are kept, m new rows (tokens or candidates), K keys, C col
 d features of queries and keys, e features of values.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.attention import AttentionPlan, interval_attention
 from model.bias import RelativeBias, time_buckets
 from model.blocks import HIDDEN
 from model.hstu import HSTU, HSTULayer, unit_vectors
+from model.layout import Layout
 from model.windows import padded
 
 _ROWS_AT_ONCE = 256
@@ -68,6 +70,13 @@ class HistoryCache:
     def num_bytes(self) -> int:
         """What the keys, values and times take."""
         return sum(x.nbytes for cache in self._caches for x in (cache.k_hnd, cache.v_hne)) + self._seconds_n.nbytes
+
+    def hold(self, keys_values: Sequence[tuple[Tensor, Tensor]], seconds_n: Tensor) -> None:
+        """Hold what `encode` gave for a history [n, h, d] and [n, h, e] in each layer, and nothing else."""
+        self._seconds_n = seconds_n.clone()
+        for cache, (k_nhd, v_nhe) in zip(self._caches, keys_values, strict=True):
+            cache.make_room(len(seconds_n))
+            cache.put(0, k_nhd, v_nhe)
 
     @torch.inference_mode()
     def extend(self, encoder: HSTU, start: int, x_mD: Tensor, seconds_m: Tensor, query_seconds_m: Tensor) -> Tensor:
@@ -128,6 +137,17 @@ class HistoryCache:
             bias_mK = _bias(layer.bias, distance_mK, buckets_mK).masked_fill(key_K > row_m1, HIDDEN)
             x_mD = layer.finish(x_mD, u_mV, _attend(layer, q_mhd, cache, total, bias_mK, None))
         return x_mD
+
+
+@torch.inference_mode()
+def encode(encoder: HSTU, x_TD: Tensor, layout: Layout) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Unit vectors [T, D] as the encoder gives them, and the keys [T, h, d] and values [T, h, e] of each layer."""
+    plan, keys_values = AttentionPlan(layout, x_TD.device, relative_bias=encoder.relative_bias), []
+    for layer in _layers(encoder):
+        u_TV, q_Thd, k_Thd, v_The = layer.project(x_TD)
+        keys_values.append((k_Thd, v_The))
+        x_TD = layer.finish(x_TD, u_TV, interval_attention(q_Thd, k_Thd, v_The, plan, layer.bias, layer.rule))
+    return unit_vectors(x_TD), keys_values
 
 
 def _layers(encoder: HSTU) -> list[HSTULayer]:

@@ -125,19 +125,11 @@ class Network(nn.Module):
 
     def seen(self, batch: WindowBatch) -> Tensor:
         """How many events each target sees, and how many of them have each action, [E, 1 + A]."""
+        events_TF = torch.cat([(batch.actions_T >= 0).unsqueeze(-1), self._flags(batch)[:, : self.num_actions]], -1)
         # Sums of ones are exact, so that what other windows hold leaves no trace in a difference.
-        until_TF = self._events(batch).cumsum(0)
+        until_TF = events_TF.double().cumsum(0)
         bos = torch.from_numpy(batch.layout.offsets[:-1]).to(until_TF.device)
         return (until_TF[batch.reads_E] - until_TF[bos[batch.windows_E]]).float()
-
-    def seen_by_all(self, batch: WindowBatch) -> Tensor:
-        """The same for whoever sees all of a batch, [F]."""
-        return self._events(batch).sum(0).float()
-
-    def _events(self, batch: WindowBatch) -> Tensor:
-        """Which tokens are events, and which of these have each action: [T, F] of 0.0 and 1.0 in float64."""
-        flags_TA = self._flags(batch)[:, : self.num_actions]
-        return torch.cat([(batch.actions_T >= 0).unsqueeze(-1), flags_TA], -1).double()
 
     def _flags(self, batch: WindowBatch) -> Tensor:
         """Which learned vectors each token sums, [T, F] of 0.0 and 1.0: actions, exposure, target, BOS."""

@@ -175,26 +175,30 @@ class Recommender:
         items_ED, targets_ED = (x_TD[batch.targets_E] for x_TD in self._encode(batch))
         return self._told(item_ids, items_ED, targets_ED, self._network.seen(batch))
 
-    @torch.inference_mode()
-    def history(self, sequence: UserSequence, now_ms: int) -> tuple[WindowBatch, Tensor]:
-        """The history tokens alone of the window that an event at `now_ms` would be scored in; [n, D] for `encoder`.
+    def history(self, sequence: UserSequence, now_ms: int) -> tuple[Window, int]:
+        """The window that an event at `now_ms` would be scored in, and its number of tokens.
 
-        The last one's unit vector is what `best_items` wants.
+        The last token's unit vector is what `best_items` wants.
         """
         window = self._window(sequence, now_ms, [])
-        length = 1 + self._network.token_order.tokens_per_event * window.end
-        batch = self._batch(replace(window, length=length))
+        return window, 1 + self._network.token_order.tokens_per_event * window.end
+
+    @torch.inference_mode()
+    def tokens(self, windows: Sequence[Window]) -> tuple[WindowBatch, Tensor]:
+        """Windows without targets as one batch, and what `encoder` is given for it, [T, D]."""
+        batch = batch_windows(windows, 0, self._network.token_order, torch.device("cpu"))
         return batch, self._network.tokens(self._embedded(batch), batch)
 
     @torch.inference_mode()
     def rank_behind(
-        self, batch: WindowBatch, item_ids: Sequence[str], now_ms: int, score: Callable[[Tensor], Tensor]
+        self, window: Window, item_ids: Sequence[str], now_ms: int, score: Callable[[Tensor], Tensor]
     ) -> list[dict[str, float]]:
-        """What `rank` answers, given the history's tokens, and what encodes items [E, D] as targets behind them."""
+        """What `rank` answers, given the history, and what encodes items [E, D] as targets behind it."""
         asked = self._batch(self._window(NOBODY, now_ms, item_ids))
         items_TD = self._embedded(asked)
         targets_ED = score(self._network.tokens(items_TD, asked)[asked.targets_E])
-        seen_EF = self._network.seen_by_all(batch).expand(len(item_ids), -1)
+        seen_F = self._rates.counts(window.sequence.actions[: window.end][~window.sequence.is_feature[: window.end]])
+        seen_EF = torch.from_numpy(seen_F).expand(len(item_ids), -1)
         return self._probabilities(self._told(item_ids, items_TD[asked.targets_E], targets_ED, seen_EF))
 
     def _told(self, item_ids: Sequence[str], items_ED: Tensor, targets_ED: Tensor, seen_EF: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ Shapes: n tokens of a history, C columns that say what a token is, D width.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from model.history_cache import HistoryCache
 from model.hstu import HSTU
@@ -33,26 +31,19 @@ class UserCache:
         """What it holds."""
         return self.history.num_bytes + self.tokens_nC.nbytes
 
-    def take_in(self, encoder: HSTU, batch: WindowBatch, x_nD: Tensor) -> Tensor:
-        """Hold this history and no other; returns the unit vector [D] of its last token."""
-        told_nC = told_tokens(batch)
-        # The last token is computed always: it is what is asked for.
-        start = min(_num_equal(self.tokens_nC, told_nC), len(told_nC) - 1)
-        self.tokens_nC = told_nC
-        times = (
-            torch.from_numpy(seconds[start:]) for seconds in (batch.layout.seconds_T, batch.layout.query_seconds_T)
-        )
-        return self.history.extend(encoder, start, x_nD[start:], *times)
+    def num_known(self, tokens_nC: Integers) -> int:
+        """Of a window's tokens, how many from the first on are those held; the last one, which is asked for, is not."""
+        return min(_num_equal(self.tokens_nC, tokens_nC), len(tokens_nC) - 1)
 
 
 class UserCaches:
     """Caches of the users asked about last, of at most `limit_bytes` together; not for several threads at once.
 
-    Counts what `num_bytes` says of each: the arrays. Beside them an entry takes about 2 kB, which is counted, too.
+    Counted are all arrays, to the byte, and a round sum for the objects that hold them.
     """
 
-    ENTRY_BYTES = 2_048
-    """What an entry takes beside its arrays, at most."""
+    ENTRY_BYTES = 4_096
+    """What is counted for an entry beside its arrays."""
 
     def __init__(self, limit_bytes: int) -> None:
         if limit_bytes < 0:
@@ -72,24 +63,29 @@ class UserCaches:
 
     def take(self, user_id: str, model: object, encoder: HSTU) -> UserCache:
         """Take out what is held of the user under these weights; else an empty cache."""
-        cache = self._caches.pop(user_id, None)
-        if cache is not None:
-            self.num_bytes -= self._size(cache)
-            if cache.model is model:
-                self.num_hits += 1
-                return cache
+        cache = self._drop(user_id)
+        if cache is not None and cache.model is model:
+            self.num_hits += 1
+            return cache
         self.num_misses += 1
         return UserCache(HistoryCache(encoder), model, np.zeros((0, 0), np.int64))
 
     def put(self, user_id: str, cache: UserCache) -> None:
         """Hold a cache as the one asked for last; those asked for longest ago go where the limit says so."""
+        self._drop(user_id)
         if self._size(cache) > self.limit_bytes:
             return
         self._caches[user_id] = cache
         self.num_bytes += self._size(cache)
         while self.num_bytes > self.limit_bytes:
-            self.num_bytes -= self._size(self._caches.pop(next(iter(self._caches))))
+            self._drop(next(iter(self._caches)))
             self.num_evicted += 1
+
+    def _drop(self, user_id: str) -> UserCache | None:
+        cache = self._caches.pop(user_id, None)
+        if cache is not None:
+            self.num_bytes -= self._size(cache)
+        return cache
 
     def _size(self, cache: UserCache) -> int:
         return cache.num_bytes + self.ENTRY_BYTES
