@@ -9,7 +9,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +34,29 @@ from deploy.inference import Inference
 from deploy.sequence_columns import SequenceColumns
 from deploy.server import create_app
 from deploy.serving import Serving
-from model.question import GivenItems
+from model.question import BestItems, GivenItems, Question
 
 Say = Callable[[str], None]
 HELD_BYTES = 64 << 20
 WITHOUT, NOTHING_KEPT, WITH = "as without all of it", "batches, nothing kept", "batches, users kept"
 KINDS = {
-    "GET /recommend": ("recommend", True, False),
-    "GET /recommend, each after an event": ("recommend", True, True),
-    "POST /rank": ("rank", True, False),
-    "512 candidates scored": ("rank", False, False),
-    "512 candidates scored, each after an event": ("rank", False, True),
+    "GET /recommend": (BestItems, True, False),
+    "GET /recommend, each after an event": (BestItems, True, True),
+    "POST /rank": (GivenItems, True, False),
+    "best items, the model alone": (BestItems, False, False),
+    "512 candidates, the model alone": (GivenItems, False, False),
+    "512 candidates, the model alone, each after an event": (GivenItems, False, True),
 }
-"""What is asked, whether over HTTP, and whether the user did something just before."""
+"""What is asked, whether of the app, and whether the user did something just before."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """What the requests of a kind took."""
+
+    seconds: float
+    cpu_seconds: float
+    each_seconds: list[float]
 
 
 def run_serving_bench(plan: ServingPlan, say: Say) -> dict[str, Any]:
@@ -76,39 +88,48 @@ class _Asker:
         await self.serving.sequences.aclose()
         self.serving.inference.stop()
 
-    async def timed(self, kind: str, seed: int) -> tuple[float, list[float]]:
-        """Seconds that all requests of a kind took, and each of them."""
+    async def timed(self, kind: str, seed: int) -> _Round:
+        """Ask all requests of a kind, some at a time."""
         draws, taken = np.random.default_rng(seed), list[float]()
-        waiting = [(str(draws.integers(self._plan.users)), draws) for _ in range(self._plan.requests)]
+        waiting = [
+            self._request(kind, str(draws.integers(self._plan.users)), draws) for _ in range(self._plan.requests)
+        ]
 
         async def client() -> None:
             while waiting:
-                user_id, _ = waiting.pop()
+                ask = waiting.pop(0)
                 started = time.perf_counter()
-                await self._ask(kind, user_id, draws)
+                await ask()
                 taken.append(time.perf_counter() - started)
 
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         await asyncio.gather(*(client() for _ in range(self._plan.clients)))
-        return time.perf_counter() - started, taken
+        return _Round(time.perf_counter() - started, time.process_time() - cpu_started, taken)
 
-    async def _ask(self, kind: str, user_id: str, draws: np.random.Generator) -> None:
-        what, over_http, after_event = KINDS[kind]
+    def _request(self, kind: str, user_id: str, draws: np.random.Generator) -> Callable[[], Awaitable[None]]:
+        what, of_app, after_event = KINDS[kind]
         if after_event:
             self._worker.add_event(user_id)
         item_ids = [item_id(number) for number in draws.integers(self._plan.items, size=self._plan.candidates).tolist()]
-        if what == "recommend":
+        if of_app:
+            return partial(self._ask_app, what, user_id, item_ids)
+        sequence = SequenceColumns(**self._worker.columns(user_id, self._worker.length(user_id))).to_sequence()
+        now_ms = START_MS + int(draws.integers(10**7))
+        if what is BestItems:
+            return partial(self._ask_model, BestItems(sequence=sequence, now_ms=now_ms, k=10))
+        return partial(self._ask_model, GivenItems(sequence=sequence, now_ms=now_ms, item_ids=item_ids))
+
+    async def _ask_app(self, what: type[Question[Any]], user_id: str, item_ids: list[str]) -> None:
+        if what is BestItems:
             answer = await self._http.get("/recommend", params={"user_id": user_id, "k": 10})
-            answer.raise_for_status()
-        elif over_http:
-            answer = await self._http.post("/rank", json={"user_id": user_id, "item_ids": item_ids})
-            answer.raise_for_status()
         else:
-            replica, columns = self.serving.follower.replica, await self.serving.sequences.read(user_id)
-            assert replica is not None
-            now_ms = START_MS + int(draws.integers(10**7))
-            question = GivenItems(sequence=columns.to_sequence(), now_ms=now_ms, item_ids=item_ids)
-            await self.serving.inference.answer(replica, question)
+            answer = await self._http.post("/rank", json={"user_id": user_id, "item_ids": item_ids})
+        answer.raise_for_status()
+
+    async def _ask_model(self, question: Question[Any]) -> None:
+        replica = self.serving.follower.replica
+        assert replica is not None
+        await self.serving.inference.answer(replica, question)
 
 
 async def _rates(plan: ServingPlan, follower: Follower, say: Say) -> dict[str, Any]:
@@ -117,51 +138,48 @@ async def _rates(plan: ServingPlan, follower: Follower, say: Say) -> dict[str, A
         NOTHING_KEPT: _Asker(plan, follower, Inference(cache_bytes=0, max_batch=32), 0),
         WITH: _Asker(plan, follower, Inference(cache_bytes=plan.cache_bytes, max_batch=32), HELD_BYTES),
     }
-    seconds: dict[tuple[str, str], list[float]] = {(kind, way): [] for kind in KINDS for way in ways}
-    latencies: dict[tuple[str, str], list[float]] = {key: [] for key in seconds}
+    rounds: dict[tuple[str, str], list[_Round]] = {(kind, way): [] for kind in KINDS for way in ways}
     for number in range(plan.rounds + 1):
-        for kind, way in seconds:
-            took, each = await ways[way].timed(kind, number)
+        for kind, way in rounds:
+            taken = await ways[way].timed(kind, number)
             if number:  # the first is for warming up
-                seconds[kind, way].append(took)
-                latencies[kind, way].extend(each)
+                rounds[kind, way].append(taken)
     for asker in ways.values():
         await asker.close()
-    return {kind: _figures(plan, kind, list(ways), seconds, latencies, say) for kind in KINDS}
+    return {kind: {way: _figures(plan, kind, way, rounds, say) for way in ways} for kind in KINDS}
 
 
 def _figures(
-    plan: ServingPlan,
-    kind: str,
-    ways: list[str],
-    seconds: dict[tuple[str, str], list[float]],
-    latencies: dict[tuple[str, str], list[float]],
-    say: Say,
-) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for way in ways:
-        ratios = [before / now for before, now in zip(seconds[kind, WITHOUT], seconds[kind, way], strict=True)]
-        p50_ms, p99_ms = (float(np.quantile(latencies[kind, way], share)) * 1e3 for share in (0.5, 0.99))
-        rate = plan.requests / statistics.median(seconds[kind, way])
-        figures[way] = {
-            "per_second": rate,
-            "times_the_first": statistics.median(ratios),
-            "p50_ms": p50_ms,
-            "p99_ms": p99_ms,
-        }
-        say(f"{kind}, {way}: {rate:.1f}/s ({statistics.median(ratios):.2f}x), p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms")
+    plan: ServingPlan, kind: str, way: str, rounds: dict[tuple[str, str], list[_Round]], say: Say
+) -> dict[str, float]:
+    """Medians of the rounds; processor time is what other processes of the machine change least."""
+    mine, without = rounds[kind, way], rounds[kind, WITHOUT]
+    each = [seconds for taken in mine for seconds in taken.each_seconds]
+    p50_ms, p99_ms = (float(np.quantile(each, share)) * 1e3 for share in (0.5, 0.99))
+    figures = {
+        "per_second": plan.requests / statistics.median(taken.seconds for taken in mine),
+        "per_cpu_second": plan.requests / statistics.median(taken.cpu_seconds for taken in mine),
+        "ratio": statistics.median(a.seconds / b.seconds for a, b in zip(without, mine, strict=True)),
+        "cpu_ratio": statistics.median(a.cpu_seconds / b.cpu_seconds for a, b in zip(without, mine, strict=True)),
+        "p50_ms": p50_ms,
+        "p99_ms": p99_ms,
+    }
+    say(f"{kind}; {way}: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()))
     return figures
 
 
 async def _memory(plan: ServingPlan, replica: Replica, say: Say) -> dict[str, Any]:
     """What many users take, each asked for once, and what the process grew by."""
     inference, worker = Inference(cache_bytes=plan.cache_bytes, max_batch=32), BenchWorker(plan)
-    lengths = np.random.default_rng(0).integers(1, plan.history // 2, size=plan.many_users)
+    lengths = np.random.default_rng(0).integers(1, plan.history // 2, size=plan.many_users).tolist()
     before, most = reset_peak_memory(), 0
-    for number, length in enumerate(lengths.tolist()):
-        sequence = SequenceColumns(**worker.columns(str(number), length)).to_sequence()
-        question = GivenItems(sequence=sequence, now_ms=START_MS, item_ids=[item_id(number)])
-        await inference.answer(replica, question)
+
+    async def ask(number: int) -> None:
+        sequence = SequenceColumns(**worker.columns(str(number), lengths[number])).to_sequence()
+        await inference.answer(replica, GivenItems(sequence=sequence, now_ms=START_MS, item_ids=[item_id(number)]))
+
+    for first in range(0, plan.many_users, plan.clients):
+        await asyncio.gather(*(ask(number) for number in range(first, min(first + plan.clients, plan.many_users))))
         most = max(most, inference.caches.num_bytes)
     inference.stop()
     figures = {
