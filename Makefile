@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 PROCESSES ?= 2
 
-.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention bench-candidates bench-retrieval bench-utilization bench-vocabulary clean
+.PHONY: help demo install test check coverage wheel fuzz crash-streams soak-streams bench-streams bench-store bench-restore bench-memory bench-attention bench-candidates bench-retrieval bench-serving bench-utilization bench-vocabulary clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ bench-candidates: install  ## Score many candidates of one user: one by one, in 
 
 bench-retrieval: install  ## Look for the best of a million items: among all, and among clusters
 	@$(BIN)/headwater bench retrieval $(ARGS)
+
+bench-serving: install  ## Ask a server on one core for lists and scores: users kept and batches, and without; memory
+	@$(BIN)/headwater bench serving $(ARGS)
 
 bench-utilization: install  ## Hold training and scoring of the encoder against the rate of matrix products
 	@OMP_WAIT_POLICY=passive $(BIN)/headwater bench utilization $(ARGS)

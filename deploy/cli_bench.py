@@ -156,6 +156,25 @@ def retrieval(
 
 
 @bench_app.command
+def serving(
+    *,
+    json: JsonFile = None,
+    items: Annotated[int, Parameter(help="Size of the made catalogue.")] = 100_000,
+    history: Annotated[int, Parameter(help="Events of each user.")] = 512,
+    rounds: Annotated[int, Parameter(help="Repetitions of each way, in turns.")] = 5,
+    requests: Annotated[int, Parameter(help="Requests of each kind in a round.")] = 64,
+    many_users: Annotated[int, Parameter(help="Distinct users of the run that memory is watched in.")] = 10_000,
+) -> int:
+    """Ask a server on one core for lists and scores: with users kept and batches, and without; its memory."""
+    from deploy.bench.serving import run_serving_bench
+    from deploy.bench.serving_house import ServingPlan
+
+    plan = ServingPlan(items=items, history=history, rounds=rounds, requests=requests, many_users=many_users)
+    write_json(json, run_serving_bench(plan, say))
+    return 0
+
+
+@bench_app.command
 def vocabulary(
     *,
     json: JsonFile = None,

@@ -7,15 +7,14 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
-import numpy as np
 
-from model.sequence import UserSequence
+from deploy.sequence_columns import SequenceColumns
+from deploy.told_sequences import ToldSequences
+from storage.entries import pack_position
 from storage.errors import HeadwaterError
-from streams.batch import user_features
 from streams.http_access import HttpAccess
 from streams.ownership import NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
-from streams.samples import Segment
 
 RETRY_SECONDS = 0.1
 """Pause before the owner is looked for again: partitions move between workers for a moment at a time."""
@@ -26,42 +25,6 @@ _Decoded = TypeVar("_Decoded")
 
 class SequenceUnavailableError(HeadwaterError):
     """No worker could be asked for the user's sequence."""
-
-
-class SequenceColumns(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's answer: the user's last events, oldest first; the columns have one length."""
-
-    user_id: str
-    partition: int
-    epoch: int
-    """How often the log was made anew."""
-    applied: int
-    """Offset of the newest record of the partition that the sequence can contain."""
-    item_ids: list[str]
-    ts_ms: list[int]
-    actions: list[int]
-    """Bit masks over `action_names`."""
-    values: list[float | None]
-    groups: list[int]
-    action_names: list[str]
-    features: dict[str, str | int | float | bool] = {}
-    feature_segments: list[Segment] = []
-    """How the features changed, beside the events."""
-
-    def to_sequence(self) -> UserSequence:
-        """The model's input, with nothing in it to learn."""
-        num_events = len(self.item_ids)
-        return UserSequence(
-            user_id=self.user_id,
-            item_ids=self.item_ids,
-            ts_ms=np.array(self.ts_ms, np.int64),
-            actions=np.array(self.actions, np.int64),
-            values=np.array([math.nan if value is None else value for value in self.values], np.float32),
-            groups=np.array(self.groups, np.int64),
-            new=np.zeros(num_events, np.int64),
-            order=np.zeros(num_events, np.int64),
-            features=user_features(self.feature_segments),
-        )
 
 
 class _WorkerState(msgspec.Struct, frozen=True):
@@ -76,8 +39,9 @@ _state_decoder = msgspec.json.Decoder(_WorkerState)
 class SequenceClient:
     """Asks workers for sequences; remembers which worker owns which partition until one says otherwise.
 
-    A user whose partition moves is looked for again until `timeout_seconds` are over. To be made and used in one
-    event loop; `transport` replaces the network in tests.
+    Of users asked about lately it holds what it was told, `held_bytes` at most, and asks for what is new. A user whose
+    partition moves is looked for again until `timeout_seconds` are over. To be made and used in one event loop;
+    `transport` replaces the network in tests.
     """
 
     def __init__(
@@ -86,6 +50,7 @@ class SequenceClient:
         *,
         timeout_seconds: float,
         access: HttpAccess = HttpAccess(),  # noqa: B008 - frozen
+        held_bytes: int = 0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.worker_urls = worker_urls
@@ -98,6 +63,9 @@ class SequenceClient:
             headers=access.headers,
             verify=access.trust(),
         )
+        self.told = ToldSequences(held_bytes)
+        self.num_news = 0
+        """Answers that told only what was new."""
         self._num_partitions = 0
         self._owners: dict[int, str] = {}
         self._answering: list[str] = []
@@ -111,17 +79,32 @@ class SequenceClient:
 
     async def read(self, user_id: str, *, last: int | None = None) -> SequenceColumns:
         """The user's newest `last` events, or all; raises `SequenceUnavailableError`, naming the workers asked."""
+        if last is not None:
+            return await self._read(user_id, {"last": last})
+        if self.told.limit_bytes == 0:
+            return await self._read(user_id, {})
+        held = self.told.get(user_id)
+        columns = await self._read(user_id, _behind(held))
+        if held is not None and columns.kept:
+            self.num_news += 1
+            columns = _whole(columns, held)
+        # Where nothing is new, it is as of the former position, too.
+        if columns.digest and columns.applied >= 0 and (held is None or columns.digest != held.digest):
+            self.told.put(columns)
+        return columns
+
+    async def _read(self, user_id: str, asked: dict[str, str | int]) -> SequenceColumns:
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 while True:
                     asked_at = time.monotonic()
                     owner = self._owner(user_id)
-                    columns = None if owner is None else await self._ask(owner, user_id, last)
+                    columns = None if owner is None else await self._ask(owner, user_id, asked)
                     if columns is not None:
                         return columns
                     await self._look_for_owners(asked_at)
                     if self._owner(user_id) in (None, owner):
-                        columns = await self._ask_through_others(user_id, last)
+                        columns = await self._ask_through_others(user_id, asked)
                         if columns is not None:
                             return columns
                         await asyncio.sleep(RETRY_SECONDS)
@@ -133,10 +116,9 @@ class SequenceClient:
             return None
         return self._owners.get(partition_of(user_id, self._num_partitions))
 
-    async def _ask(self, url: str, user_id: str, last: int | None) -> SequenceColumns | None:
+    async def _ask(self, url: str, user_id: str, asked: dict[str, str | int]) -> SequenceColumns | None:
         """The worker's answer; None where it cannot be reached or does not own the partition."""
-        limit = {} if last is None else {"last": last}
-        answer = await self._get(url, "sequence", {"user_id": user_id, **limit})
+        answer = await self._get(url, "sequence", {"user_id": user_id, **asked})
         if answer is None:
             return None
         if answer.status_code == httpx.codes.OK:
@@ -150,10 +132,10 @@ class SequenceClient:
             raise SequenceUnavailableError(f"worker {url} answered {answer.status_code}: {answer.text[:200]}")
         return None
 
-    async def _ask_through_others(self, user_id: str, last: int | None) -> SequenceColumns | None:
+    async def _ask_through_others(self, user_id: str, asked: dict[str, str | int]) -> SequenceColumns | None:
         """The answer of an owner that is no address of ours, or behind one shared by several, through a worker."""
         for url in self._answering:
-            columns = await self._ask(url, user_id, last)
+            columns = await self._ask(url, user_id, asked)
             if columns is not None:
                 return columns
         return None
@@ -205,3 +187,18 @@ def _decoded(decoder: msgspec.json.Decoder[_Decoded], answer: httpx.Response) ->
         return decoder.decode(answer.content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SequenceUnavailableError(f"{answer.url} did not answer as a worker does: {error}") from error
+
+
+def _behind(held: SequenceColumns | None) -> dict[str, str | int]:
+    if held is None:
+        return {"since": 0, "digest": ""}
+    return {"since": pack_position(held.epoch, held.applied), "digest": held.digest}
+
+
+def _whole(news: SequenceColumns, held: SequenceColumns) -> SequenceColumns:
+    try:
+        return news.behind(held)
+    except ValueError as error:
+        raise SequenceUnavailableError(
+            f"the worker's news of user {held.user_id[:64]!r} do not fit: {error}"
+        ) from error

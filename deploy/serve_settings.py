@@ -38,6 +38,12 @@ class ServeSettings:
     """Threads that the model computes an answer with."""
     min_version_seconds: float = 2.0
     """How long a request waits for the version that it asks for at least, before it is answered 409."""
+    cache_bytes: int = 256 << 20
+    """Memory for what was computed of users lately (about 1 kB an event with the default model); 0: nothing is kept."""
+    sequence_bytes: int = 64 << 20
+    """Memory for sequences that workers told lately, of which only what is new is asked; 0: all is, each time."""
+    max_batch: int = 32
+    """Most requests that are answered together, where several wait."""
     max_requests: int = 256
     """Requests that are answered at one time; more are answered 503 at once."""
     page_clicks: bool = False
@@ -68,7 +74,14 @@ class ServeSettings:
         for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name, least in (("exact_items", 0), ("max_requests", 1), ("num_threads", 1)):
+        for name, least in (
+            ("exact_items", 0),
+            ("cache_bytes", 0),
+            ("sequence_bytes", 0),
+            ("max_batch", 1),
+            ("max_requests", 1),
+            ("num_threads", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
 

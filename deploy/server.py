@@ -32,6 +32,7 @@ from deploy.body_limit import BodyLimit
 from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
+from deploy.inference import Inference
 from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
 from deploy.page_clicks import Clicks
 from deploy.page_routes import add_page
@@ -144,8 +145,12 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
             store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
         ),
         sequences=SequenceClient(
-            serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds, access=serve.worker_access
+            serve.worker_urls,
+            timeout_seconds=serve.sequence_timeout_seconds,
+            access=serve.worker_access,
+            held_bytes=serve.sequence_bytes,
         ),
+        inference=Inference(cache_bytes=serve.cache_bytes, max_batch=serve.max_batch),
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,
         clock_ms=_now_ms,

@@ -3,10 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-
-import torch
+from typing import Any
 
 from deploy.answers import (
     HealthAnswer,
@@ -19,14 +16,15 @@ from deploy.answers import (
 )
 from deploy.follower import Follower, Replica
 from deploy.freshness import Freshness
-from deploy.sequences import SequenceClient, SequenceColumns
+from deploy.inference import Inference
+from deploy.sequence_columns import SequenceColumns
+from deploy.sequences import SequenceClient
+from model.question import BestItems, GivenItems
 from storage.errors import HeadwaterError
 from streams.catalogue import Catalogue
 
 VERSION_POLL_SECONDS = 0.02
 """Pause between two looks at whether a version that is waited for answers."""
-
-_Result = TypeVar("_Result")
 
 
 class NotReadyError(HeadwaterError):
@@ -40,8 +38,8 @@ class OlderVersionError(HeadwaterError):
 class Serving:
     """Makes the answers; each comes from exactly one replica.
 
-    The model computes in one thread of its own, so that the event loop goes on taking requests. `start` and `stop`
-    frame the life of the follower and the catalogue too.
+    The model computes in a thread of its own (`Inference`), so that the event loop goes on taking requests. `start` and
+    `stop` frame the life of the follower and the catalogue too.
     """
 
     def __init__(
@@ -49,6 +47,7 @@ class Serving:
         *,
         follower: Follower,
         sequences: SequenceClient,
+        inference: Inference,
         catalogue: Catalogue,
         freshness: Freshness,
         clock_ms: Callable[[], int],
@@ -56,11 +55,11 @@ class Serving:
     ) -> None:
         self.follower = follower
         self.sequences = sequences
+        self.inference = inference
         self.catalogue = catalogue
         self.freshness = freshness
         self.clock_ms = clock_ms
         self.min_version_seconds = min_version_seconds
-        self._inference = ThreadPoolExecutor(1, "inference")
 
     def start(self) -> None:
         """Begin to follow snapshots and the catalogue."""
@@ -71,7 +70,7 @@ class Serving:
         """Stop every thread and close the connections to the workers."""
         await asyncio.gather(asyncio.to_thread(self.follower.stop), asyncio.to_thread(self.catalogue.stop))
         await self.sequences.aclose()
-        self._inference.shutdown()
+        self.inference.stop()
 
     async def recommend(self, user_id: str, k: int, min_version: str | None = None) -> RecommendAnswer:
         """The k best items; raises `NotReadyError`, `OlderVersionError` and `SequenceUnavailableError`."""
@@ -79,9 +78,8 @@ class Serving:
         columns = await self._read(replica, user_id)
         sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
         now_ms = self._query_ms(replica, columns)
-        scored = await self._infer(
-            lambda: replica.recommender.recommend(sequence, now_ms=now_ms, k=k, unavailable=unavailable)
-        )
+        question = BestItems(sequence=sequence, now_ms=now_ms, k=k, unavailable=unavailable)
+        scored = await self.inference.answer(replica, question)
         self.freshness.answered(replica.serial)
         return RecommendAnswer(
             model_version=replica.version,
@@ -98,7 +96,8 @@ class Serving:
         sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
         asked = [item_id for item_id in item_ids if item_id not in unavailable]
         now_ms = self._query_ms(replica, columns)
-        scores = await self._infer(lambda: replica.recommender.rank(sequence, now_ms=now_ms, item_ids=asked))
+        question = GivenItems(sequence=sequence, now_ms=now_ms, item_ids=asked)
+        scores = await self.inference.answer(replica, question)
         self.freshness.answered(replica.serial)
         return RankAnswer(
             model_version=replica.version,
@@ -180,13 +179,6 @@ class Serving:
                 f"{list(replica.settings.actions)}: run workers and learner with the same settings"
             )
         return columns
-
-    async def _infer(self, compute: Callable[[], _Result]) -> _Result:
-        def run() -> _Result:
-            with torch.inference_mode():
-                return compute()
-
-        return await asyncio.get_running_loop().run_in_executor(self._inference, run)
 
     def _facts(self, item_id: str) -> dict[str, Any]:
         item = self.catalogue.get(item_id)

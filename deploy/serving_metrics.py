@@ -33,15 +33,25 @@ class ServingMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family for each count or level."""
         follower, catalogue = self.serving.follower, self.serving.catalogue
+        sequences, inference, caches = self.serving.sequences, self.serving.inference, self.serving.inference.caches
         for name, help_text, count in (
             ("snapshots_loaded", "Versions loaded.", follower.num_loaded),
             ("snapshot_failures", "Failed attempts to load a version.", follower.num_failed),
             ("manifests_missed", "Versions gone before their manifest was read.", follower.num_missed),
             ("catalogue_invalid", "Records of the catalogue that were no valid items.", catalogue.num_invalid),
             ("freshness_dropped", "Records never measured.", self.serving.freshness.num_dropped),
+            ("inference_batches", "Batches of requests that the model answered.", inference.num_batches),
+            ("inference_questions", "Requests in these batches.", inference.num_questions),
+            ("user_cache_hits", "Requests of users of whom something was kept.", caches.num_hits),
+            ("user_cache_misses", "Requests of users of whom nothing was.", caches.num_misses),
+            ("sequence_news", "Answers of workers that told only what was new.", sequences.num_news),
+            ("user_cache_evicted", "Users who were dropped for others.", caches.num_evicted),
         ):
             yield CounterMetricFamily(f"headwater_{name}", help_text, value=count)
         yield GaugeMetricFamily("headwater_catalogue_items", "Items in the catalogue.", value=catalogue.num_items)
+        yield GaugeMetricFamily("headwater_user_cache_bytes", "What is kept of users.", value=caches.num_bytes)
+        told_bytes = sequences.told.num_bytes
+        yield GaugeMetricFamily("headwater_sequence_bytes", "Sequences that are held.", value=told_bytes)
         followed = follower.followed
         if followed is not None:
             pinned = GaugeMetricFamily("headwater_alias_pinned", "1 where the alias is held back.", labels=["alias"])

@@ -37,6 +37,12 @@ class ActionRates:
         item_QF = self._with_room(int(rows_Q.max(initial=-1)) + 1)[rows_Q]
         return rate_inputs(torch.from_numpy(self._total_F), torch.from_numpy(item_QF), seen_QF)
 
+    def counts(self, actions_E: Integers) -> Counts:
+        """How many events these are, and how many of them have each action, [F]."""
+        bits_EA = (actions_E[:, None] >> np.arange(len(self._total_F) - 1)) & 1
+        counts_F: Counts = np.r_[len(actions_E), bits_EA.sum(0)].astype(np.float32)
+        return counts_F
+
     def update(self, events: NewEvents) -> None:
         """Count the exposures among new events, and every first action.
 

@@ -35,6 +35,9 @@ class ItemIndex(Protocol):
     def best_first(self, query_D: Tensor, count: int) -> Iterator[tuple[int, float]]:
         """Row and score of all items, best first as far as the index can tell; the first `count` cost least."""
 
+    def each_best_first(self, queries_QD: Tensor, count: int) -> list[Iterator[tuple[int, float]]]:
+        """The same for several queries."""
+
     def scores(self, query_D: Tensor, rows: Integers) -> Floats32:
         """Of some items."""
 
@@ -48,14 +51,22 @@ class ExactIndex:
 
     def best_first(self, query_D: Tensor, count: int) -> Iterator[tuple[int, float]]:
         """Row and score of all items, best first, equal ones in their order, what is not finite last."""
-        scores: Floats32 = (self._unit_ID @ query_D + self._bias_I).numpy()
-        return ((row, float(scores[row])) for row in best_first(scores, count))
+        return self.each_best_first(query_D.unsqueeze(0), count)[0]
+
+    def each_best_first(self, queries_QD: Tensor, count: int) -> list[Iterator[tuple[int, float]]]:
+        """The same for several queries: the items are read once for all of them."""
+        scores_QI: Floats32 = torch.addmm(self._bias_I, queries_QD, self._unit_ID.T).numpy()
+        return [self._in_order(scores_I, count) for scores_I in scores_QI]
 
     def scores(self, query_D: Tensor, rows: Integers) -> Floats32:
         """Of some items."""
         chosen = torch.from_numpy(rows)
         scores: Floats32 = (self._unit_ID[chosen] @ query_D + self._bias_I[chosen]).numpy()
         return scores
+
+    @staticmethod
+    def _in_order(scores_I: Floats32, count: int) -> Iterator[tuple[int, float]]:
+        return ((row, float(scores_I[row])) for row in best_first(scores_I, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,10 @@ class ClusteredIndex:
         for row, score in self._exact.best_first(query_D, 2 * len(seen) + 1):
             if row not in seen:
                 yield row, score
+
+    def each_best_first(self, queries_QD: Tensor, count: int) -> list[Iterator[tuple[int, float]]]:
+        """The same for several queries."""
+        return [self.best_first(query_D, count) for query_D in queries_QD]
 
     def scores(self, query_D: Tensor, rows: Integers) -> Floats32:
         """Of some items."""

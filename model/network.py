@@ -113,11 +113,15 @@ class Network(nn.Module):
 
     def forward(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
         """Unit vectors [T, D] from embedded items [T, D] (see `embed`)."""
+        encoded: Tensor = self.backbone(self.tokens(item_TD, batch), batch.layout)
+        return encoded
+
+    def tokens(self, item_TD: Tensor, batch: WindowBatch) -> Tensor:
+        """What the backbone is given, [T, D]: embedded items, and what their tokens say beside."""
         x_TD = item_TD + self._flags(batch) @ (self.features * self.scale)
         if len(batch.told_F):
             x_TD = x_TD.index_add(0, batch.told_F, self.user_features[batch.features_F] * self.scale)
-        encoded: Tensor = self.backbone(x_TD, batch.layout)
-        return encoded
+        return x_TD
 
     def seen(self, batch: WindowBatch) -> Tensor:
         """How many events each target sees, and how many of them have each action, [E, 1 + A]."""

@@ -5,7 +5,7 @@ words of an item, E items that are asked about, D width, K what the ranking head
 """
 
 import heapq
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +16,15 @@ from model.action_rates import ActionRates
 from model.batch import SequenceItems, encode_sequence
 from model.contents import Contents
 from model.forward import pad_to_tile
+from model.hstu import HSTU
 from model.item_index import item_index
 from model.item_keys import item_keys
 from model.layout import Integers
 from model.network import Network, load_dense
 from model.packed_ids import unpack_ids
+from model.question import BestItems
 from model.retrieval_head import unit_rows
-from model.sequence import UserSequence
+from model.sequence import NOBODY, UserSequence
 from model.settings import TILE, ModelSettings
 from model.transition_memory import TransitionMemory, last_acted
 from model.value_scale import ValueScale
@@ -46,6 +48,8 @@ class Recommender:
                 f"got {got}"
             )
         self.settings = settings
+        self.identity = object()
+        """Stands for these weights, and does not keep them."""
         self._network = network.eval()
         self._item_ids = item_ids
         # The index knows items that may be shown, by their places among the rows of these.
@@ -90,6 +94,11 @@ class Recommender:
         """Items that can be recommended."""
         return len(self._shown)
 
+    @property
+    def encoder(self) -> HSTU:
+        """What users' histories are encoded with."""
+        return self._network.backbone
+
     def contains(self, item_id: str) -> bool:
         """Whether the item has a row."""
         return item_id in self._rows
@@ -102,42 +111,54 @@ class Recommender:
 
         A user without history is answered from BOS. Raises `ValueError` for k < 1.
         """
-        if k < 1:
-            raise ValueError(f"k must be >= 1, got {k}")
-        batch, last = self._window(sequence, now_ms, [])
-        query_D = self._encode(batch)[1][last]
-        acted = {item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask}
+        question = BestItems(sequence=sequence, now_ms=now_ms, k=k, unavailable=unavailable)
+        window = self._window(sequence, now_ms, [])
+        last = self._network.token_order.tokens_per_event * window.end
+        query_D = self._encode(self._batch(window))[1][last]
+        return self.best_items([question], query_D.unsqueeze(0))[0]
+
+    @torch.inference_mode()
+    def best_items(self, questions: Sequence[BestItems], queries_QD: Tensor) -> list[list[tuple[str, float]]]:
+        """What `recommend` answers each, given who each user is now (see `history`)."""
+        acted, boosted = [], []
+        for question, query_D in zip(questions, queries_QD, strict=True):
+            sequence = question.sequence
+            acted.append({item_id for item_id, mask in zip(sequence.item_ids, sequence.actions, strict=True) if mask})
+            boosted.append(self._boosted(query_D, sequence))
+        most = max(q.k + len(done) + len(own) for q, done, own in zip(questions, acted, boosted, strict=True))
+        orders = self.index.each_best_first(queries_QD, most)
+        return [self._listed(*parts) for parts in zip(questions, acted, boosted, orders, strict=True)]
+
+    def _listed(
+        self, question: BestItems, acted: Set[str], boosted: dict[int, float], order: Iterator[tuple[int, float]]
+    ) -> list[tuple[str, float]]:
+        others = (pair for pair in order if pair[0] not in boosted)
         answer: list[tuple[str, float]] = []
-        for place, score in self._best_first(query_D, sequence, k + len(acted)):
-            if len(answer) == k or not np.isfinite(score):
+        for place, score in heapq.merge(boosted.items(), others, key=lambda pair: -pair[1]):
+            if len(answer) == question.k or not np.isfinite(score):
                 break
             item_id = self._item_ids[self._shown[place]]
-            if item_id not in acted and item_id not in unavailable:
+            if item_id not in acted and item_id not in question.unavailable:
                 answer.append((item_id, score / self._temperature))
         return answer
 
-    def _best_first(self, query_D: Tensor, sequence: UserSequence, count: int) -> Iterator[tuple[int, float]]:
-        """Place and score of all items, best first: of those that followed the user's last ones, and of the others."""
+    def _boosted(self, query_D: Tensor, sequence: UserSequence) -> dict[int, float]:
+        """Score by place of the items that followed the user's last ones, best first."""
         if "transitions" not in self._gates:
-            return self.index.best_first(query_D, count)
+            return {}
         rows = self._rows_of(sequence.item_ids)
         rows_M, strengths_M = self._memory.read(last_acted(rows, sequence.actions * (rows > 0)))
         places_M = self._places_I[rows_M]
         places_U, of_U_M = np.unique(places_M[places_M >= 0], return_inverse=True)
         strengths_U = np.bincount(of_U_M, strengths_M[places_M >= 0], len(places_U))
-        boosts_U = self._gates["transitions"] * np.log1p(strengths_U)
-        scores_U = self.index.scores(query_D, places_U) + boosts_U
+        scores_U = self.index.scores(query_D, places_U) + self._gates["transitions"] * np.log1p(strengths_U)
         order = np.argsort(-scores_U, kind="stable")
-        boosted = zip(places_U[order].tolist(), scores_U[order].tolist(), strict=True)
-        own = set(places_U.tolist())
-        others = (pair for pair in self.index.best_first(query_D, count + len(own)) if pair[0] not in own)
-        return heapq.merge(boosted, others, key=lambda pair: -pair[1])
+        return dict(zip(places_U[order].tolist(), scores_U[order].tolist(), strict=True))
 
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
         """Probability of each action for each item, in the order asked; an unknown id is what its shared rows are."""
-        probability_EA = torch.sigmoid(self._ranked(sequence, now_ms, item_ids))
-        return [dict(zip(self.settings.actions, row, strict=False)) for row in probability_EA.tolist()]
+        return self._probabilities(self._ranked(sequence, now_ms, item_ids))
 
     @torch.inference_mode()
     def values(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[float]:
@@ -150,28 +171,71 @@ class Recommender:
 
     def _ranked(self, sequence: UserSequence, now_ms: int, item_ids: Sequence[str]) -> Tensor:
         """What the ranking head gives for each item, [E, K]."""
-        rows = self._rows_of(item_ids)
-        batch, _ = self._window(sequence, now_ms, item_ids)
-        items_ED, targets_ED = (pad_to_tile(x_TD[batch.targets_E]) for x_TD in self._encode(batch))
-        rates_E3A = pad_to_tile(self._rates.inputs(rows, self._network.seen(batch)))
-        told_EK: Tensor = self._network.ranking(targets_ED, items_ED, rates_E3A)[0][: len(rows)]
-        return told_EK
+        batch = self._batch(self._window(sequence, now_ms, item_ids))
+        items_ED, targets_ED = (x_TD[batch.targets_E] for x_TD in self._encode(batch))
+        return self._told(item_ids, items_ED, targets_ED, self._network.seen(batch))
+
+    def history(self, sequence: UserSequence, now_ms: int) -> tuple[Window, int]:
+        """The window that an event at `now_ms` would be scored in, and its number of tokens.
+
+        The last token's unit vector is what `best_items` wants.
+        """
+        window = self._window(sequence, now_ms, [])
+        return window, 1 + self._network.token_order.tokens_per_event * window.end
+
+    @torch.inference_mode()
+    def tokens(self, windows: Sequence[Window]) -> tuple[WindowBatch, Tensor]:
+        """Windows without targets as one batch, and what `encoder` is given for it, [T, D]."""
+        batch = batch_windows(windows, 0, self._network.token_order, torch.device("cpu"))
+        return batch, self._network.tokens(self._embedded(batch), batch)
+
+    @torch.inference_mode()
+    def rank_behind(
+        self, window: Window, item_ids: Sequence[str], now_ms: int, score: Callable[[Tensor], Tensor]
+    ) -> list[dict[str, float]]:
+        """What `rank` answers, given the history, and what encodes items [E, D] as targets behind it."""
+        asked = self._batch(self._window(NOBODY, now_ms, item_ids))
+        items_TD = self._embedded(asked)
+        targets_ED = score(self._network.tokens(items_TD, asked)[asked.targets_E])
+        seen_F = self._rates.counts(window.sequence.actions[: window.end][~window.sequence.is_feature[: window.end]])
+        seen_EF = torch.from_numpy(seen_F).expand(len(item_ids), -1)
+        return self._probabilities(self._told(item_ids, items_TD[asked.targets_E], targets_ED, seen_EF))
+
+    def _told(self, item_ids: Sequence[str], items_ED: Tensor, targets_ED: Tensor, seen_EF: Tensor) -> Tensor:
+        """What the ranking head gives, [E, K], for items as the backbone was given them and what it gave for them."""
+        rates_E3A = pad_to_tile(self._rates.inputs(self._rows_of(item_ids), seen_EF))
+        told_EK: Tensor = self._network.ranking(pad_to_tile(targets_ED), pad_to_tile(items_ED), rates_E3A)[0]
+        return told_EK[: len(item_ids)]
+
+    def _probabilities(self, told_EK: Tensor) -> list[dict[str, float]]:
+        names = self.settings.actions
+        rows: list[list[float]] = torch.sigmoid(told_EK[:, : len(names)]).tolist()
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _encode(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Items as the backbone is given them, and what it gives, [T, D] each."""
-        words_SM = self._contents.words(batch.unknown_keys_S)
-        item_TD = self._network.embed(self._weight[batch.rows_T], batch, words_SM)
+        item_TD = self._embedded(batch)
         return item_TD, self._network(item_TD, batch)
+
+    def _embedded(self, batch: WindowBatch) -> Tensor:
+        """Items as the backbone is given them, [T, D]."""
+        return self._network.embed(self._weight[batch.rows_T], batch, self._contents.words(batch.unknown_keys_S))
 
     def _rows_of(self, item_ids: Sequence[str]) -> Integers:
         return np.array([self._rows.get(item_id, 0) for item_id in item_ids], np.int64)
 
-    def _window(self, sequence: UserSequence, now_ms: int, targets: Sequence[str]) -> tuple[WindowBatch, int]:
-        """The window that a new event at `now_ms` would be scored in, and the index of its last history token."""
+    def _items(self, item_ids: Sequence[str]) -> SequenceItems:
+        """Rows of items, and the keys of those without one: nobody asks for the others'."""
+        rows = self._rows_of(item_ids)
+        keys, unknown = np.zeros_like(rows), np.flatnonzero(rows == 0)
+        keys[unknown] = self._contents.known_keys(item_keys(item_ids[place] for place in unknown.tolist()))
+        return SequenceItems(keys, rows)
+
+    def _window(self, sequence: UserSequence, now_ms: int, targets: Sequence[str]) -> Window:
+        """The window that a new event at `now_ms` would be scored in."""
         order, count = self._network.token_order, len(sequence.item_ids)
         # What is asked about, or an event that nobody reads, follows the history: it brings the time.
         asked = targets if len(targets) else [""]
-        item_ids = [*sequence.item_ids, *asked]
         now = replace(
             sequence,
             ts_ms=np.r_[sequence.ts_ms, np.full(len(asked), now_ms)],
@@ -180,14 +244,17 @@ class Recommender:
             new=np.zeros(count + len(asked), np.int64),
         )
         places = np.full(count + len(asked), -1)
-        items = SequenceItems(self._contents.known_keys(item_keys(item_ids)), self._rows_of(item_ids))
+        items = self._items([*sequence.item_ids, *asked])
         encoded, at = encode_sequence(now, items, places, self.settings)
         entries, length = history(encoded, int(at[count]), self.settings.window, order)
-        window = Window(
+        return Window(
             encoded.pick(np.r_[entries, at[count:]]),
             len(entries),
             length,
             len(entries) + np.arange(len(targets)),
         )
-        room = -(-len(targets) // TILE) * TILE
-        return batch_windows([window], room, order, torch.device("cpu")), order.tokens_per_event * len(entries)
+
+    def _batch(self, window: Window) -> WindowBatch:
+        """A window alone, with room for its targets."""
+        room = -(-len(window.targets) // TILE) * TILE
+        return batch_windows([window], room, self._network.token_order, torch.device("cpu"))

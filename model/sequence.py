@@ -40,3 +40,17 @@ class UserSequence:
     """How what is known of the user changed, oldest first."""
     exposure_rate: float = 1.0
     """Share of the exposures without an action that are in the sequence; the others were left out by chance."""
+
+
+_NONE = np.zeros(0, np.int64)
+NOBODY = UserSequence(
+    user_id="",
+    item_ids=[],
+    ts_ms=_NONE,
+    actions=_NONE,
+    values=np.zeros(0, np.float32),
+    groups=_NONE,
+    new=_NONE,
+    order=_NONE,
+)
+"""A sequence without events."""

@@ -5,7 +5,6 @@ from typing import Any
 import faust
 from faust import web
 from faust.types import TP
-from msgspec.structs import astuple
 
 from storage.errors import StateError
 from storage.keys import MAX_POSITION
@@ -17,43 +16,13 @@ from streams.ownership import FORWARDED, NOT_THE_OWNER, OWNER
 from streams.partitioning import partition_of
 from streams.partitions import Partitions
 from streams.readiness import Readiness
-from streams.samples import segments_of
+from streams.sequence_columns import sequence_columns
+from streams.sequence_news import DIGEST_LETTERS, sequence_news
 from streams.worker_metrics import WorkerMetrics
 
 MAX_LAST = 100_000
 """Most events that one request asks for."""
 MAX_DIGITS = len(str(MAX_POSITION))
-
-
-def sequence_columns(
-    store: SequenceStore, user_id: str, last: int | None = None, until: int | None = None
-) -> dict[str, Any]:
-    """A user's newest events as columns, as of position `until` or now, with how far the store is.
-
-    `values` holds the newest value of each event, `valued` all of them as [index of the event, action, value];
-    `features` the user's as they are, `feature_segments` how they changed, as [ts_ms, place, name, value].
-    Raises `StateError` for an `until` before what is kept.
-    """
-    events, told = store.read(user_id, last=last, until=until), store.updates(user_id, until=until)
-    columns = (events.value_places.tolist(), events.value_actions.tolist(), events.values.tolist())
-    valued = list(zip(*columns, strict=True))
-    newest = {place: value for place, _, value in valued}
-    return {
-        "user_id": user_id,
-        "partition": store.partition,
-        "epoch": store.epoch,
-        "applied": store.applied,
-        "action_names": list(store.settings.actions),
-        "item_ids": events.item_ids,
-        "ts_ms": events.ts_ms.tolist(),
-        "actions": events.actions.tolist(),
-        "values": [newest.get(place) for place in range(len(events))],
-        "valued": valued,
-        "groups": events.groups.tolist(),
-        "indexes": events.indexes.tolist(),
-        "features": {update.name: update.value for update in told},
-        "feature_segments": [astuple(segment) for segment in segments_of(told, events.ts_ms.tolist())],
-    }
 
 
 class Views:
@@ -75,12 +44,14 @@ class Views:
     def install(self) -> None:
         """Add the views to the app: `GET /sequence?user_id=ID&last=N&until=POSITION`, `/state`, `/live` and `/ready`.
 
+        `/sequence?user_id=ID&since=POSITION&digest=D` tells what is new to who has read that (`sequence_news`).
         A request for a user of whom another worker holds the partition is answered by that one, through this one.
         """
 
         async def sequence(view: web.View, request: web.Request) -> web.Response:
             query = request.query
-            status, answer = self.sequence(query.get("user_id", ""), query.get("last"), query.get("until"))
+            names = ("last", "until", "since", "digest")
+            status, answer = self.sequence(query.get("user_id", ""), *(query.get(name) for name in names))
             if status == NOT_THE_OWNER and FORWARDED not in request.headers:
                 return await self._forwarded(view, request, answer)
             return view.json(answer, status=status)
@@ -101,7 +72,14 @@ class Views:
         self._app.page("/live")(live)
         self._app.page("/ready")(ready)
 
-    def sequence(self, user_id: str, last: str | None = None, until: str | None = None) -> tuple[int, dict[str, Any]]:
+    def sequence(
+        self,
+        user_id: str,
+        last: str | None = None,
+        until: str | None = None,
+        since: str | None = None,
+        digest: str | None = None,
+    ) -> tuple[int, dict[str, Any]]:
         """HTTP status and answer; 421 where another worker holds the user's partition, 410 before what is kept."""
         if not user_id:
             return 400, {"error": "user_id must not be empty: /sequence?user_id=ID&last=N"}
@@ -109,11 +87,17 @@ class Views:
             return 400, {"error": f"last must be 1 to {MAX_LAST}, got {last[:32]!r}"}
         if until is not None and not _is_number(until, 0, MAX_POSITION):
             return 400, {"error": f"until must be a position, 0 to {MAX_POSITION}, got {until[:32]!r}"}
+        if since is not None and not _is_number(since, 0, MAX_POSITION):
+            return 400, {"error": f"since must be a position, 0 to {MAX_POSITION}, got {since[:32]!r}"}
+        if since is not None and (last is not None or until is not None or len(digest or "") > DIGEST_LETTERS):
+            return 400, {"error": "since goes with the digest of what was read, and neither with last nor with until"}
         partition = partition_of(user_id, self._partitions.description.num_partitions)
         store = self._partitions.stores.get(partition)
         if store is None:
             error = f"partition {partition} of this user is not held by this worker: ask another one"
             return NOT_THE_OWNER, {"error": error, "partition": partition}
+        if since is not None:
+            return 200, sequence_news(store, user_id, int(since), digest or "")
         try:
             columns = sequence_columns(
                 store, user_id, None if last is None else int(last), None if until is None else int(until)

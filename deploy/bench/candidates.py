@@ -65,9 +65,14 @@ class CandidateCase:
 
     def cache(self) -> HistoryCache:
         """The history, taken in."""
-        cache = HistoryCache(self.encoder, 1)
-        cache.append(self.history_nD, self.seconds_n)
+        cache, seconds = HistoryCache(self.encoder), self.seconds_n.numpy()
+        queries = next_seconds(np.array([0, HISTORY]), seconds, np.array([NOW]))
+        cache.extend(self.encoder, 0, self.history_nD, self.seconds_n, torch.from_numpy(queries))
         return cache
+
+    def score(self, cache: HistoryCache, candidates_mD: Tensor) -> Tensor:
+        """Candidates from the cache, in microbatches."""
+        return cache.score(self.encoder, candidates_mD, NOW, MICROBATCH)
 
     def microbatches(self) -> Iterator[Tensor]:
         """The candidates in portions."""
@@ -82,8 +87,8 @@ def run_candidates_bench(rounds: int, say: Say) -> dict[str, Any]:
     ways: dict[str, Callable[[], Tensor]] = {
         "one by one": lambda: torch.cat([case.encoded(x_D[None]) for x_D in case.candidates_mD[:ONE_BY_ONE]]),
         "encoded again for each microbatch": lambda: torch.cat([case.encoded(x_mD) for x_mD in case.microbatches()]),
-        "microbatches, cold cache": lambda: case.cache().score(case.candidates_mD, NOW, MICROBATCH),
-        "microbatches, warm cache": lambda: warm.score(case.candidates_mD, NOW, MICROBATCH),
+        "microbatches, cold cache": lambda: case.score(case.cache(), case.candidates_mD),
+        "microbatches, warm cache": lambda: case.score(warm, case.candidates_mD),
     }
     seconds, outputs = _timed(ways, rounds)
     seconds["one by one"] *= CANDIDATES / ONE_BY_ONE
@@ -117,7 +122,7 @@ def _timed(ways: dict[str, Callable[[], Tensor]], rounds: int) -> tuple[dict[str
 def _difference(case: CandidateCase, warm: HistoryCache, outputs: dict[str, Tensor]) -> float:
     """From one by one: the first candidates, then all in another order with each one twice."""
     order = torch.randperm(CANDIDATES, generator=torch.Generator().manual_seed(1)).repeat(2)
-    shuffled_mD = warm.score(case.candidates_mD[order], NOW, MICROBATCH)
+    shuffled_mD = case.score(warm, case.candidates_mD[order])
     kept_mD, alone_mD = outputs["microbatches, warm cache"], outputs["one by one"]
     again_mD = outputs["encoded again for each microbatch"]
     pairs = ((kept_mD[:ONE_BY_ONE], alone_mD), (shuffled_mD, kept_mD[order]), (kept_mD, again_mD))
@@ -134,8 +139,8 @@ def _peak_bytes(count: int) -> int:
     torch.set_num_threads(1)
     case = CandidateCase.random(count)
     cache = case.cache()
-    cache.score(case.candidates_mD[:MICROBATCH], NOW, MICROBATCH)
+    case.score(cache, case.candidates_mD[:MICROBATCH])
     before = reset_peak_memory()
-    for _ in cache.scores(case.microbatches(), NOW):
+    for _ in cache.scores(case.encoder, case.microbatches(), NOW):
         pass
     return peak_memory_bytes() - before

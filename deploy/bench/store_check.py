@@ -17,9 +17,9 @@ from streams.partitioning import partition_of
 from streams.plain_fold import FoldRules
 from streams.plain_log import read_range, read_topic
 from streams.samples import decode_sample
+from streams.sequence_columns import sequence_columns
 from streams.topics import TopicSettings, existing_topic
 from streams.verify import Columns, VerifyReport, compare_dead_letters, compare_learned, compare_sequences
-from streams.views import sequence_columns
 
 
 class StoppedStores:

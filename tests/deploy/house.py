@@ -10,6 +10,7 @@ import httpx
 
 from deploy.follower import Follower
 from deploy.freshness import Freshness
+from deploy.inference import Inference
 from deploy.sequences import SequenceClient
 from deploy.server import create_app
 from deploy.serving import Serving
@@ -39,6 +40,7 @@ class House:
         self.serving = Serving(
             follower=self.follower,
             sequences=SequenceClient(URLS, timeout_seconds=0.5, transport=self.workers),
+            inference=Inference(cache_bytes=1 << 20, max_batch=8),
             catalogue=self.catalogue,
             freshness=freshness,
             clock_ms=lambda: NOW_MS,

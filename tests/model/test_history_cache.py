@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model.encoder import EncoderSettings
-from model.history_cache import HistoryCache, HistoryCaches
+from model.history_cache import HistoryCache
 from model.hstu import HSTU
 from model.layout import next_seconds, sequence_layout
 
@@ -43,6 +43,18 @@ def one_by_one(stack: HSTU, x_nD: Tensor, seconds_n: Tensor, candidates_mD: Tens
     return torch.stack(rows), last
 
 
+def taken_in(stack: HSTU, x_nD: Tensor, seconds_n: Tensor, *, now: int = NOW, start: int = 0) -> HistoryCache:
+    return extended(HistoryCache(stack), stack, x_nD, seconds_n, now=now, start=start)
+
+
+def extended(
+    cache: HistoryCache, stack: HSTU, x_nD: Tensor, seconds_n: Tensor, *, now: int = NOW, start: int = 0
+) -> HistoryCache:
+    queries_n = torch.cat([seconds_n[1:], torch.tensor([now])])
+    cache.extend(stack, start, x_nD[start:], seconds_n[start:], queries_n[start:])
+    return cache
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("microbatch", [3, 64])
 def test_candidates_in_microbatches_are_as_one_by_one_in_any_order_and_twice(shape: str, microbatch: int) -> None:
@@ -50,11 +62,12 @@ def test_candidates_in_microbatches_are_as_one_by_one_in_any_order_and_twice(sha
     stack, (x_nD, seconds_n) = stack_factory(SHAPES[shape]), history_factory(50)
     candidates_mD = torch.randn(8, 12, generator=torch.Generator().manual_seed(9))
     wanted, last = one_by_one(stack, x_nD, seconds_n, candidates_mD)
-    cache = HistoryCache(stack, 1)
-    cache.append(x_nD, seconds_n)
-    torch.testing.assert_close(cache.read(NOW), last, rtol=0, atol=1e-5)
+    cache = taken_in(stack, x_nD[:-1], seconds_n[:-1], now=int(seconds_n[-1]))
+    read = cache.extend(stack, 49, x_nD[-1:], seconds_n[-1:], torch.tensor([NOW]))
+    torch.testing.assert_close(read, last, rtol=0, atol=1e-5)
     order = torch.tensor([7, 0, 0, 3, 5, 1, 2, 6, 4, 7])
-    torch.testing.assert_close(cache.score(candidates_mD[order], NOW, microbatch), wanted[order], rtol=0, atol=1e-5)
+    scores = cache.score(stack, candidates_mD[order], NOW, microbatch)
+    torch.testing.assert_close(scores, wanted[order], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [[50], [1, 1, 1, 47], [20, 30], [49, 1]])
@@ -62,50 +75,48 @@ def test_a_cache_that_grew_is_one_that_was_made_at_once(steps: list[int]) -> Non
     """The last row, which saw the time of a request, would stay what it was when an event follows."""
     stack, (x_nD, seconds_n) = stack_factory(SHAPES["bias"]), history_factory(50)
     candidates_mD = torch.randn(2, 12, generator=torch.Generator().manual_seed(9))
-    cache = HistoryCache(stack, 1)
-    for x_mD, seconds_m in zip(torch.split(x_nD, steps), torch.split(seconds_n, steps), strict=True):
-        cache.append(x_mD, seconds_m)
-        cache.score(candidates_mD, NOW + 12_345)
+    cache = HistoryCache(stack)
+    for total in np.cumsum(steps).tolist():
+        extended(cache, stack, x_nD[:total], seconds_n[:total], now=NOW + 12_345, start=max(0, cache.num_tokens - 1))
     wanted, _ = one_by_one(stack, x_nD, seconds_n, candidates_mD)
-    torch.testing.assert_close(cache.score(candidates_mD, NOW), wanted, rtol=0, atol=1e-5)
+    extended(cache, stack, x_nD, seconds_n, start=49)
+    torch.testing.assert_close(cache.score(stack, candidates_mD, NOW), wanted, rtol=0, atol=1e-5)
 
 
-def test_a_full_cache_forgets_a_quarter_at_once_and_encodes_the_rest_anew() -> None:
-    """Rows that saw what is forgotten would go on telling of it, at positions that are no longer theirs."""
-    stack, (x_nD, seconds_n) = stack_factory(SHAPES["bias"]), history_factory(WINDOW + 3)
+def test_what_is_put_behind_fewer_tokens_replaces_the_others() -> None:
+    """An event that changed would go on being seen, behind or beside what it became."""
+    stack, (x_nD, seconds_n) = stack_factory(SHAPES["bias"]), history_factory(50)
     candidates_mD = torch.randn(2, 12, generator=torch.Generator().manual_seed(9))
-    cache = HistoryCache(stack, 1)
-    cache.append(x_nD[:WINDOW], seconds_n[:WINDOW])
-    assert cache.num_tokens == WINDOW
-    for i in range(WINDOW, WINDOW + 3):
-        cache.append(x_nD[i : i + 1], seconds_n[i : i + 1])
-    kept = WINDOW * 3 // 4 + 2
-    assert cache.num_tokens == kept
-    wanted, _ = one_by_one(stack, x_nD[-kept:], seconds_n[-kept:], candidates_mD)
-    torch.testing.assert_close(cache.score(candidates_mD, NOW), wanted, rtol=0, atol=1e-5)
+    cache = taken_in(stack, x_nD.flip(0), seconds_n)
+    wanted, _ = one_by_one(stack, x_nD[:30], seconds_n[:30], candidates_mD)
+    extended(cache, stack, x_nD[:30], seconds_n[:30])
+    assert cache.num_tokens == 30
+    torch.testing.assert_close(cache.score(stack, candidates_mD, NOW), wanted, rtol=0, atol=1e-5)
 
 
-def test_other_weights_and_the_least_recent_user_make_a_cache_empty() -> None:
-    """Keys of a former version would be read by queries of the next."""
-    (x_nD, seconds_n), settings = history_factory(4), SHAPES["bias"]
-    caches = HistoryCaches(stack_factory(settings), version=1, num_users=2)
-    for user_id in ("a", "b"):
-        caches.of(user_id).append(x_nD, seconds_n)
-    assert caches.of("a").num_tokens == 4
-    assert caches.of("c").num_tokens == 0
-    assert caches.of("a").num_tokens == 4
-    assert caches.of("b").num_tokens == 0
-    caches.replace_weights(stack_factory(settings, seed=2), version=2)
-    assert caches.of("a").num_tokens == 0
-    assert caches.of("a").version == 2
+def test_a_cache_takes_what_its_history_needs() -> None:
+    """Of ten thousand users most have a short history: room for the whole window would be most of the memory."""
+    stack, (x_nD, seconds_n) = stack_factory(SHAPES["bias"]), history_factory(65)
+    a_token = 3 * 2 * (4 + 7) * 4
+    cache = HistoryCache(stack)
+    assert cache.num_bytes == 0
+    for total, tiles in ((1, 1), (32, 1), (33, 2), (65, 3)):
+        extended(cache, stack, x_nD[:total], seconds_n[:total])
+        assert cache.num_bytes == tiles * 32 * a_token + total * 8
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
     """An empty history would give a vector of nothing, and times would go to the wrong tokens."""
-    cache, (x_nD, seconds_n) = HistoryCache(stack_factory(SHAPES["bias"]), 1), history_factory(4)
+    stack, (x_nD, seconds_n) = stack_factory(SHAPES["bias"]), history_factory(4)
+    cache = HistoryCache(stack)
     with pytest.raises(ValueError, match="must have a token"):
-        cache.score(x_nD, NOW)
-    with pytest.raises(ValueError, match="4 tokens and 3 times"):
-        cache.append(x_nD, seconds_n[:3])
-    with pytest.raises(ValueError, match="num_users must be >= 1"):
-        HistoryCaches(stack_factory(SHAPES["bias"]), version=1, num_users=0)
+        cache.score(stack, x_nD, NOW)
+    with pytest.raises(ValueError, match="4 tokens behind 0, 3 and 4 times"):
+        cache.extend(stack, 0, x_nD, seconds_n[:3], seconds_n)
+    with pytest.raises(ValueError, match="behind 0 others at most, got 4 tokens behind 1"):
+        cache.extend(stack, 1, x_nD, seconds_n, seconds_n)
+    with pytest.raises(ValueError, match="1 to 200 tokens, one of them new, got 0"):
+        cache.extend(stack, 0, x_nD[:0], seconds_n[:0], seconds_n[:0])
+    long = torch.zeros(WINDOW + 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match="got 201"):
+        cache.extend(stack, 0, torch.zeros(WINDOW + 1, 12), long, long)

@@ -84,3 +84,46 @@ def test_a_position_that_is_none_is_refused(views: Views, until: str) -> None:
     status, answer = views.sequence("ada", None, until)
     assert status == 400
     assert answer["error"].startswith("until must be a position")
+
+
+def test_only_what_is_new_is_told_to_who_names_what_he_has(views: Views, store: SequenceStore) -> None:
+    """The whole sequence would be sent for each answer of a server."""
+    status, first = views.sequence("ada", since="0", digest="")
+    assert (status, first["kept"], first["item_ids"]) == (200, 0, ["a", "b"])
+    _, nothing = views.sequence("ada", since="2", digest=first["digest"])
+    assert (nothing["kept"], nothing["item_ids"], nothing["digest"]) == (2, [], first["digest"])
+    store.apply(3, 3, [Exposed(offset=3, user_id="ada", ts_ms=20, kafka_ms=0, item_ids=["c"])])
+    _, news = views.sequence("ada", since="2", digest=first["digest"])
+    assert (news["kept"], news["item_ids"], news["groups"]) == (2, ["c"], [3])
+    store.apply(4, 4, [Acted(offset=4, user_id="ada", ts_ms=21, kafka_ms=0, item_id="b", action=1, value=3.0)])
+    _, folded = views.sequence("ada", since="3", digest=news["digest"])
+    assert (folded["kept"], folded["item_ids"], folded["values"]) == (1, ["b", "c"], [3.0, None])
+
+
+def test_who_names_something_else_is_told_the_whole(views: Views, store: SequenceStore) -> None:
+    """A reader's events, of another log or of before they were forgotten, would be joined with others."""
+    assert views.sequence("ada", since="1", digest="0" * 32)[1]["kept"] == 0
+    digest = views.sequence("ada", since="0", digest="")[1]["digest"]
+    items = [f"i{number}" for number in range(40)]
+    store.acknowledge(key for key, _ in store.outbox(10))
+    store.apply(3, 3, [Exposed(offset=3, user_id="ada", ts_ms=20, kafka_ms=0, item_ids=items)])
+    store.acknowledge(key for key, _ in store.outbox(10))
+    status, answer = views.sequence("ada", since="2", digest=digest)
+    assert (status, answer["kept"], len(answer["item_ids"])) == (200, 0, 20)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"since": "x"}, "since must be a position"),
+        ({"since": "-1", "digest": ""}, "since must be a position"),
+        ({"since": "1", "last": "5"}, "neither with last"),
+        ({"since": "1", "until": "5"}, "nor with until"),
+        ({"since": "1", "digest": "0" * 33}, "the digest of what was read"),
+    ],
+)
+def test_news_that_cannot_be_told_are_refused(views: Views, asked: dict[str, str], message: str) -> None:
+    """A part would be taken for the news."""
+    status, answer = views.sequence("ada", **asked)
+    assert status == 400
+    assert message in answer["error"]
