@@ -1,0 +1,192 @@
+"""A version as a folder that serving without Headwater loads: weights, vocabulary, programs, and what reads them.
+
+What is learned and dense is in the programs (`model.programs`); what is found by id or counted lies in
+`model.safetensors` and is looked up by the reader (`export_reader.py`).
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.numpy import save_file
+
+from deploy import export_reader
+from deploy.export_config import export_config, file_digests
+from deploy.export_probes import make_probes
+from deploy.export_reader import TOLERANCE
+from model.contents import Contents
+from model.item_keys import item_keys
+from model.network import Network, load_dense
+from model.packed_ids import unpack_ids
+from model.programs import export_programs
+from model.recommender import Recommender
+from model.settings import ModelSettings
+from storage.errors import HeadwaterError, SetupError
+from storage.manifest import Manifest
+from storage.snapshot_store import SnapshotStore
+
+OURS = ("deploy", "model", "storage", "streams")
+"""Packages that an export must do without."""
+_CHECK_SECONDS = 600
+_README = """# {name}: a version of a recommender, to be served without Headwater
+
+Version {version}, {num_items:,} items, actions {actions}. Needs Python 3.11, torch >= {torch}, numpy, safetensors, pyarrow; xxhash
+for ids that are not in `vocabulary.parquet`. `python reader.py` holds what this machine computes against what Headwater did.
+
+    from reader import Events, Reader
+    reader = Reader(".")
+    events = Events(item_ids=[...], ts_ms=[...], actions=[reader.mask("{action}")], groups=[0])
+    reader.recommend(events, now_ms=..., k=10), reader.rank(events, now_ms=..., item_ids=[...])
+
+Inputs and outputs of `retrieval.pt2` and `ranking.pt2` are in `config.json`; load what you have reason to trust: see there.
+"""
+
+
+class ExportDiffersError(HeadwaterError):
+    """What the folder answers is not what Headwater answers."""
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written."""
+
+    folder: str
+    version: str
+    items: int
+    bytes: dict[str, int]
+    probes: int
+    largest_difference: float
+    """Between the folder's answers in a process of its own and Headwater's, above 1 as a share of it."""
+
+
+def export_snapshot(
+    store: SnapshotStore, manifest: Manifest, folder: Path, say: Callable[[str], None] = lambda _: None
+) -> Exported:
+    """Write a version as a folder of its own.
+
+    1. Read the version, the chain of a delta too.
+    2. Write all files into a folder beside that one, `config.json` with their sha256 last.
+    3. Load it in a fresh process, without Headwater, and hold its answers against ours.
+    4. Rename it.
+
+    A death at any step leaves at most the folder beside, whose name begins with a dot. Raises `ExportDiffersError` where
+    the answers differ, `SetupError` where the folder holds something or cannot be written, `SnapshotError` where the
+    version is absent or damaged.
+    """
+    check_target(folder)
+    version = f"{manifest.run_id}/v{manifest.version}"
+    # Step 1.
+    say(f"reading {version}")
+    arrays, sha256 = store.load(manifest, "model"), store.manifest_sha256(manifest.run_id, manifest.version)
+    beside = folder.absolute().parent / f".{folder.absolute().name}.{uuid.uuid4().hex[:8]}"
+    try:
+        beside.mkdir(parents=True)
+        # Step 2.
+        num_items, num_probes = _write(beside, folder.absolute().name, manifest, sha256, arrays, say)
+        sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+        # Step 3.
+        say(f"loading it in a process without Headwater: {num_probes} histories")
+        difference = check_export(beside)
+        if difference > TOLERANCE:
+            raise ExportDiffersError(f"scores of {version} differ by {difference:.1e}, at most {TOLERANCE:.0e} is allowed")
+        # Step 4.
+        beside.rename(folder)
+    except OSError as error:
+        raise SetupError(f"cannot write {folder}: {error.strerror}; name another folder with --to") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Exported(
+        folder=str(folder),
+        version=version,
+        items=num_items,
+        bytes=sizes,
+        probes=num_probes,
+        largest_difference=difference,
+    )
+
+
+def check_target(folder: Path) -> None:
+    """Raise `SetupError` where something is in the folder, or it is none."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SetupError(f"{folder} must be absent or an empty folder: an export replaces nothing; name another with --to")
+
+
+def check_export(folder: Path) -> float:
+    """The largest difference between what the folder answers in a fresh process and its probes.
+
+    None of our packages can be imported there, whether they are installed or not. Raises `ExportDiffersError` where the
+    process fails.
+    """
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({OURS})); "
+        "runpy.run_path('reader.py', run_name='__main__')"
+    )
+    line = [sys.executable, "-I", "-c", code]
+    try:
+        ended = subprocess.run(  # noqa: S603 - this interpreter, a folder that was just written
+            line, cwd=folder, capture_output=True, text=True, timeout=_CHECK_SECONDS
+        )
+        return float(json.loads(ended.stdout)["largest_difference"])
+    except subprocess.TimeoutExpired as error:
+        raise ExportDiffersError(f"the export was not loaded within {_CHECK_SECONDS} s") from error
+    except (ValueError, KeyError) as error:
+        told = ended.stderr.strip().rpartition("\n")[2]
+        raise ExportDiffersError(f"the export could not be loaded without Headwater: {told}") from error
+
+
+def _write(
+    folder: Path, name: str, manifest: Manifest, sha256: str, arrays: Mapping[str, Any], say: Callable[[str], None]
+) -> tuple[int, int]:
+    """All files; the numbers of items and of probes."""
+    settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
+    network = Network(settings)
+    load_dense(network, arrays)
+    save_file(dict(arrays), folder / "model.safetensors")
+    vocabulary = vocabulary_table(settings, arrays)
+    pq.write_table(vocabulary, folder / "vocabulary.parquet")
+    say(f"{vocabulary.num_rows:,} items; exporting the programs")
+    programs = export_programs(network)
+    for title, program in programs.items():
+        torch.export.save(program, folder / f"{title}.pt2")
+    probes = make_probes(Recommender.from_state(settings, arrays), vocabulary["id"].to_pylist(), manifest.event_time_ms)
+    (folder / "probes.json").write_text(json.dumps(probes))
+    shutil.copyfile(export_reader.__file__, folder / "reader.py")
+    readme = _README.format(
+        name=name,
+        version=f"{manifest.run_id}/v{manifest.version}",
+        num_items=vocabulary.num_rows,
+        actions=", ".join(settings.actions),
+        action=settings.actions[0],
+        torch=torch.__version__,
+    )
+    (folder / "README.md").write_text(readme)
+    config = export_config(manifest, sha256, settings, programs) | {"files": file_digests(folder)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return vocabulary.num_rows, len(probes)
+
+
+def vocabulary_table(settings: ModelSettings, arrays: Mapping[str, Any]) -> pa.Table:
+    """A row for each item that has one: `id`, `key` (XXH3 of the id), `row`, `shown`, `count` (decayed, of actions)."""
+    item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
+    rows = np.flatnonzero(arrays["items.live"])
+    contents = Contents(len(arrays["contents.key"]), settings.content_rows)
+    contents.load(arrays)
+    ids = [item_ids[row] for row in rows.tolist()]
+    keys = item_keys(ids)
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "key": keys,
+        "row": rows,
+        "shown": ~np.isin(keys, contents.hidden()),
+        "count": arrays["items.count"][rows],
+    }
+    return pa.table(columns)

@@ -1,0 +1,336 @@
+"""Answers from a folder that `headwater snapshots export` wrote; needs nothing of Headwater.
+
+    from reader import Events, Reader
+
+    reader = Reader("FOLDER")  # every file is held against its sha256 first
+    events = Events(item_ids=["50"], ts_ms=[1_700_000_000_000], actions=[reader.mask("like")], groups=[0])
+    reader.recommend(events, now_ms=1_700_000_100_000, k=10)  # [(item id, score), ...]
+    reader.rank(events, now_ms=1_700_000_100_000, item_ids=["1", "7"])  # [{action: probability}, ...]
+
+`python reader.py` holds the folder's own probes against what Headwater answered. Needs Python 3.11, torch (at least the
+version in config.json), numpy, safetensors and pyarrow. With xxhash, an id that has no row of its own is read, as Headwater
+reads it, by rows that ids share by hash and by what the catalogue says of it; without, all such ids are one nameless
+item, which a warning says at the first of them.
+"""
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+FORMAT, FORMAT_VERSION = "headwater-export", 1
+TOLERANCE = 1e-5
+"""Most that a score may differ from Headwater's, above 1 as a share of it."""
+_READ = ("model.safetensors", "probes.json", "ranking.pt2", "retrieval.pt2", "vocabulary.parquet")
+_FORGOTTEN = 4
+_NUM_RECENT = 5
+
+Ints = npt.NDArray[np.int64]
+
+
+class ExportError(ValueError):
+    """The folder is no export that this reader can read, or is damaged."""
+
+
+class Feature(NamedTuple):
+    """Something known of the user from a moment on."""
+
+    ts_ms: int
+    place: int
+    """Index of the first event that is not before it; the number of events where all are."""
+    name: str
+    value: str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """A user's last events, oldest first; the four columns have one length. Values of actions are not looked at.
+
+    They are what a worker's `GET /sequence` tells under these names, features as `feature_segments`.
+    """
+
+    item_ids: Sequence[str] = ()
+    ts_ms: Sequence[int] = ()
+    actions: Sequence[int] = ()
+    """Bit i is set where there was action i of `Reader.actions`; 0 is a bare exposure."""
+    groups: Sequence[int] = ()
+    """Events of one impression share a number."""
+    features: Sequence[Feature] = ()
+    """Oldest first."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in (self.item_ids, self.ts_ms, self.actions, self.groups)}
+        if len(lengths) > 1:
+            raise ValueError(f"item_ids, ts_ms, actions and groups must have one length, got {sorted(lengths)}")
+
+
+class Reader:
+    """One exported version, loaded and verified; what it is asked changes nothing. Raises `ExportError`."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config = _verified(self.folder)
+        self.actions: list[str] = self.config["actions"]
+        self._arrays = load_file(self.folder / "model.safetensors")
+        self._retrieval, self._ranking = (self._program(name) for name in ("retrieval", "ranking"))
+        table = pq.read_table(self.folder / "vocabulary.parquet")
+        ids: list[str] = table["id"].to_pylist()
+        rows: Ints = table["row"].to_numpy()
+        self._row_of = dict(zip(ids, rows.tolist(), strict=True))
+        self._described: Ints = self._arrays["contents.key"].numpy()
+        self._vectors = self._arrays["items.weight"].clone()
+        self._vectors[rows] += self._content(table["key"].to_numpy())
+        shown = table["shown"].to_numpy()
+        self._shown_rows = rows[shown]
+        self._shown_ids = [item_id for item_id, is_shown in zip(ids, shown.tolist(), strict=True) if is_shown]
+        self._units = F.normalize(self._vectors[self._shown_rows], dim=-1, eps=1e-6)
+
+    def mask(self, *actions: str) -> int:
+        """The number that stands for these actions on one event."""
+        return sum(1 << self.actions.index(name) for name in set(actions))
+
+    @torch.inference_mode()
+    def recommend(
+        self, events: Events, *, now_ms: int, k: int, unavailable: Container[str] = ()
+    ) -> list[tuple[str, float]]:
+        """Up to k (item id, score), best first, without what the user acted on and what is unavailable."""
+        if k < 1:
+            raise ValueError(f"k must be >= 1, got {k}")
+        history = self._history(events, now_ms)
+        scores = self._retrieval(**history, unit_ID=self._units, counted_IG=self._counted(events))[1].numpy()
+        acted = {item_id for item_id, mask in zip(events.item_ids, events.actions, strict=True) if mask}
+        answer: list[tuple[str, float]] = []
+        for place in np.argsort(-scores, kind="stable").tolist():
+            if len(answer) == k or not np.isfinite(scores[place]):
+                break
+            item_id = self._shown_ids[place]
+            if item_id not in acted and item_id not in unavailable:
+                answer.append((item_id, float(scores[place])))
+        return answer
+
+    def rank(self, events: Events, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
+        """Probability of each action for each item, in the order asked."""
+        probabilities = self._ranked(events, now_ms, item_ids)[0]
+        return [dict(zip(self.actions, row, strict=True)) for row in probabilities.tolist()]
+
+    def values(self, events: Events, *, now_ms: int, item_ids: Sequence[str]) -> list[float]:
+        """The value to expect with an action on each item; raises `ValueError` where the model predicts none."""
+        if not self.config["model"]["predict_values"]:
+            raise ValueError("this model predicts no values: it was learned without predict_values")
+        scaled = self._ranked(events, now_ms, item_ids)[1][:, 0].double()
+        count, total, squares = self._arrays["values.scale"].tolist()
+        mean = total / count if count >= 2 else 0.0
+        deviation = max(squares / count - mean**2, 1e-6) ** 0.5 if count >= 2 else 1.0
+        told: list[float] = torch.sinh((scaled * deviation + mean).clamp(-40, 40)).tolist()
+        return told
+
+    def check(self) -> float:
+        """The largest difference from what Headwater answered to the probes of the folder."""
+        return max(self._difference(probe) for probe in json.loads((self.folder / "probes.json").read_bytes()))
+
+    @torch.inference_mode()
+    def _ranked(self, events: Events, now_ms: int, item_ids: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        told: tuple[torch.Tensor, torch.Tensor] = self._ranking(
+            **self._history(events, now_ms),
+            candidate_CD=self._vectors_of(item_ids),
+            counts_CF=self._arrays["rates.items"][self._rows(item_ids)],
+            total_F=self._arrays["rates.total"],
+            now_seconds=torch.tensor(now_ms // 1_000),
+        )
+        return told
+
+    def _program(self, name: str) -> torch.nn.Module:
+        return torch.export.load(self.folder / f"{name}.pt2").module()
+
+    def _rows(self, item_ids: Sequence[str]) -> Ints:
+        """Row of each item, 0 where it has none of its own."""
+        return np.array([self._row_of.get(item_id, 0) for item_id in item_ids], np.int64)
+
+    def _vectors_of(self, item_ids: Sequence[str]) -> torch.Tensor:
+        """The vector of each item; without a row, what its shared rows and its words have learned."""
+        rows = self._rows(item_ids)
+        vectors, unknown = self._vectors[rows], np.flatnonzero(rows == 0)
+        if len(unknown):
+            keys = _keys([item_ids[place] for place in unknown.tolist()])
+            places, is_known = self._places(keys)
+            flags = self._arrays["contents.flags"].numpy()
+            keys[is_known] *= flags[places[is_known]] & _FORGOTTEN == 0
+            shared = self._arrays["dense.shared_items"]
+            halves = np.stack([keys & 0xFFFFFFFF, (keys >> 32) & 0xFFFFFFFF], -1) % len(shared)
+            vectors[unknown] = shared[halves].mean(1) + self._content(keys)
+        return vectors
+
+    def _content(self, keys: Ints) -> torch.Tensor:
+        """What is learned of items by their words."""
+        table = self._arrays["dense.words"]
+        if not len(table):
+            return table.new_zeros(len(keys), table.shape[1])
+        places, is_known = self._places(keys)
+        words = torch.zeros(len(keys), self._arrays["contents.words"].shape[1], dtype=torch.int32)
+        words[is_known] = self._arrays["contents.words"][places[is_known]]
+        return F.embedding_bag(words, table, mode="mean", padding_idx=0)
+
+    def _places(self, keys: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """Where the catalogue's word on each key is, and whether there is any."""
+        places = np.searchsorted(self._described, keys)
+        is_known = places < len(self._described)
+        is_known[is_known] = self._described[places[is_known]] == keys[is_known]
+        return places, is_known
+
+    def _counted(self, events: Events) -> torch.Tensor:
+        """Logs of what is counted of each item that may be shown, one column for each kind."""
+        rows, masks = self._rows(events.item_ids), np.array(events.actions, np.int64)
+        counted = torch.zeros(len(self._shown_rows), len(self.config["counts"]))
+        for column, name in enumerate(self.config["counts"]):
+            counts = self._arrays["items.count"] if name == "popularity" else self._followed(rows[masks * rows != 0])
+            counted[:, column] = torch.log1p(counts[self._shown_rows])
+        return counted
+
+    def _followed(self, acted: Ints) -> torch.Tensor:
+        """How much each row followed the user's last ones, the newest counting most."""
+        newest = list(dict.fromkeys(acted[-_NUM_RECENT:][::-1].tolist()))
+        successors = self._arrays["memory.successors"].numpy()[newest]
+        counts = self._arrays["memory.counts"].numpy()[newest] / np.arange(1, len(newest) + 1)[:, None]
+        is_row = successors >= 0
+        return torch.from_numpy(np.bincount(successors[is_row], counts[is_row], len(self._vectors)))
+
+    def _history(self, events: Events, now_ms: int) -> dict[str, torch.Tensor]:
+        """What the programs are told of the user."""
+        columns, item_tokens, item_events = _window(events, now_ms // 1_000, self.config)
+        vectors = torch.zeros(len(columns["seconds_T"]), self._vectors.shape[1])
+        vectors[item_tokens] = self._vectors_of([events.item_ids[event] for event in item_events.tolist()])
+        return {"item_TD": vectors} | {name: torch.from_numpy(column) for name, column in columns.items()}
+
+    def _difference(self, probe: dict[str, Any]) -> float:
+        given, now_ms = probe["events"], probe["now_ms"]
+        events = Events(**given | {"features": [Feature(*each) for each in given["features"]]})
+        scores = self.recommend(events, now_ms=now_ms, k=len(self._shown_ids) or 1)
+        by_id, best = dict(scores), [score for _, score in scores[: probe["k"]]]
+        wanted = [score for _, score in probe["recommend"]]
+        pairs = [(by_id.get(item_id, np.inf), score) for item_id, score in probe["recommend"]]
+        pairs += zip(best, wanted, strict=False) if len(best) == len(wanted) else [(np.inf, 0.0)]
+        ranked = self.rank(events, now_ms=now_ms, item_ids=probe["item_ids"])
+        for row, told in zip(ranked, probe["rank"], strict=True):
+            pairs += [(row[name], told[name]) for name in self.actions]
+        if probe["values"] is not None:
+            values = self.values(events, now_ms=now_ms, item_ids=probe["item_ids"])
+            pairs += zip(values, probe["values"], strict=True)
+        return float(max(abs(ours - theirs) / max(1.0, abs(theirs)) for ours, theirs in pairs))
+
+
+def _window(events: Events, now: int, config: dict[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], Ints, Ints]:
+    """The history's tokens as columns, BOS first; which of them have an item, and of which events.
+
+    Events and what was told of the user are entries, by time; the newest are kept, as many as the window has room for.
+    """
+    count, index = len(events.item_ids), np.arange(len(events.item_ids))
+    groups, num_rows = np.array(events.groups, np.int64), config["model"]["feature_rows"]
+    starts = np.maximum.accumulate(np.where(np.r_[True, groups[1:] != groups[:-1]][:count], index, 0))
+    kept = [each for each in events.features if not isinstance(each.value, float) or each.value.is_integer()]
+    told = sorted(kept, key=lambda each: (each.ts_ms, each.name)) if num_rows else []
+    before = np.array([starts[each.place] if each.place < count else count for each in told], np.int64)
+    # Where each event is among the entries; a feature is a group of its own.
+    at = index + np.searchsorted(before, index, side="right")
+    event_of = np.full(count + len(told), -1)
+    event_of[at] = index
+    first, seconds = np.arange(len(event_of)), np.zeros(len(event_of), np.int64)
+    first[at] = at[starts]
+    seconds[at] = np.array(events.ts_ms, np.int64) // 1_000
+    seconds[event_of < 0] = [each.ts_ms // 1_000 for each in told]
+    features = np.full((len(event_of), 2), -1)
+    features[event_of < 0] = np.array([_feature_rows(each, num_rows) for each in told], np.int64).reshape(-1, 2)
+    entries = _newest(features[:, 0], config["limits"])
+    event_of, seconds, features = event_of[entries], seconds[entries], features[entries]
+    entry, has_item, has_action = _token_order(np.searchsorted(entries, first[entries]), config["token_layout"])
+    event, next_seconds = event_of[entry], np.append(seconds, now)
+    times = seconds[entry]
+    masks = np.append(np.array(events.actions, np.int64), -1)
+    columns = {
+        "has_item_T": np.r_[False, has_item & (event >= 0)],
+        "actions_T": np.r_[-1, np.where(has_action, masks[event], -1)],
+        "features_T2": np.r_[[[-1, -1]], np.where(np.stack([has_item, has_action], -1), features[entry], -1)],
+        "seconds_T": np.r_[next_seconds[0], times],
+        "query_seconds_T": np.r_[next_seconds[0], np.where(has_action, next_seconds[entry + 1], times)],
+    }
+    return columns, np.flatnonzero(columns["has_item_T"]), event[columns["has_item_T"][1:]]
+
+
+def _newest(names: Ints, limits: dict[str, int]) -> Ints:
+    """The newest entries, and before them the newest of each feature that was told of earlier."""
+    room = len(names) - limits["entries"]
+    if room <= 0:
+        return np.arange(len(names))
+    carried = len(_newest_of_each(names, limits["features"]))
+    start = room + carried
+    return np.r_[_newest_of_each(names[:start], carried), np.arange(start, len(names))]
+
+
+def _newest_of_each(names: Ints, most: int) -> Ints:
+    told = np.flatnonzero(names >= 0)[::-1]
+    first = np.unique(names[told], return_index=True)[1]
+    newest: Ints = np.sort(told[np.sort(first)[:most]])
+    return newest
+
+
+def _token_order(first: Ints, layout: str) -> tuple[Ints, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Entry of each token, whether it tells of the item, and whether of the actions; given where groups begin."""
+    index, every = np.arange(len(first)), np.ones(len(first), np.bool_)
+    if layout == "targets":
+        return index, every, every
+    ends = np.searchsorted(first, first, side="right")
+    order = np.argsort(np.r_[first + index, ends + index])
+    return np.tile(index, 2)[order], order < len(index), order >= len(index)
+
+
+def _feature_rows(told: Feature, num_rows: int) -> tuple[int, int]:
+    value = int(told.value) if isinstance(told.value, float) else told.value
+    texts = f"{told.name!r}", f"{told.name!r}={value!r}"
+    digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
+    name, both = (int.from_bytes(digest, "little") % num_rows for digest in digests)
+    return name, both
+
+
+def _keys(item_ids: Sequence[str]) -> Ints:
+    """XXH3 of each id as int64; 0, the nameless item, without xxhash."""
+    try:
+        xxhash: Any = import_module("xxhash")
+    except ImportError:
+        warnings.warn("xxhash is not installed: ids without a row are read as one nameless item", stacklevel=2)
+        return np.zeros(len(item_ids), np.int64)
+    digests = [xxhash.xxh3_64_intdigest(item_id.encode("utf-8", "surrogatepass")) for item_id in item_ids]
+    return np.array(digests, np.uint64).view(np.int64)
+
+
+def _verified(folder: Path) -> dict[str, Any]:
+    """The config, once every file that it names is as it says."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        if (config["format"], config["format_version"]) != (FORMAT, FORMAT_VERSION):
+            raise ExportError(f"{folder} must have {FORMAT} of format_version {FORMAT_VERSION}")
+        for name in _READ:
+            told = config["files"][name]
+            with (folder / name).open("rb") as file:
+                got = {"bytes": (folder / name).stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            if got != told:
+                raise ExportError(f"{folder / name} must have {told}, got {got}: it is damaged, copy the folder anew")
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ExportError(f"{folder} is no export of Headwater, or not all of it: {error!r}") from error
+    return config
+
+
+if __name__ == "__main__":
+    difference = Reader(Path(__file__).parent).check()
+    sys.stdout.write(json.dumps({"largest_difference": difference}) + "\n")
+    sys.exit(0 if difference <= TOLERANCE else 1)
