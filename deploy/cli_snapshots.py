@@ -205,10 +205,11 @@ def export(
 ) -> int:
     """Write a version as a folder that others serve from without Headwater.
 
-    VERSION is v42 or 42 (of the newest run) or RUN/v42; without it, the version that servers answer with now. The folder
-    holds all weights (model.safetensors), the items (vocabulary.parquet), torch.export programs for retrieval and
-    ranking, config.json, and reader.py, which needs torch, safetensors, pyarrow and numpy. Before it gets its name it is
-    loaded in a process without Headwater and held against our own scores: exit code 1 where one differs by over 1e-5.
+    VERSION is v42 or 42 (of the newest run) or RUN/v42; without it, the version that servers answer with now. The
+    folder holds all weights (model.safetensors), the items (vocabulary.parquet), torch.export programs for retrieval
+    and ranking, config.json, and reader.py, which needs torch, numpy, safetensors and pyarrow and teaches how to use
+    them. Before it gets its name it is loaded in a process without Headwater and held against our own scores: exit
+    code 1, and no folder, where one differs by more than 1e-5.
     """
     from deploy.export import ExportDiffersError, export_snapshot
     from deploy.snapshots import parse_version, standing_for
@@ -224,10 +225,10 @@ def export(
     try:
         exported = export_snapshot(store, manifest, to, say)
     except ExportDiffersError as error:
-        say(f"{error}; nothing is left in {to}")
+        say(f"{error}; {to} was not written")
         return 1
     write_json(json, to_builtins(exported))
-    say(f"largest difference {exported.largest_difference:.1e} in {exported.probes} histories, at most 1e-05 is allowed")
+    say(f"its scores are ours: largest difference {exported.largest_difference:.1e}, allowed is 1e-05")
     say(f"{to}: {exported.version}, {sum(exported.bytes.values()):,} bytes; its README.md says how to load it")
     return 0
 

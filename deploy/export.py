@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.numpy import save_file
 
-from deploy import export_reader
+from deploy import export_check, export_reader
+from deploy.export_check import TOLERANCE
 from deploy.export_config import export_config, file_digests
 from deploy.export_probes import make_probes
-from deploy.export_reader import TOLERANCE
 from model.contents import Contents
 from model.item_keys import item_keys
 from model.network import Network, load_dense
@@ -40,15 +40,17 @@ OURS = ("deploy", "model", "storage", "streams")
 _CHECK_SECONDS = 600
 _README = """# {name}: a version of a recommender, to be served without Headwater
 
-Version {version}, {num_items:,} items, actions {actions}. Needs Python 3.11, torch >= {torch}, numpy, safetensors, pyarrow; xxhash
-for ids that are not in `vocabulary.parquet`. `python reader.py` holds what this machine computes against what Headwater did.
+Version {version}, {num_items:,} items, actions {actions}. `reader.py` needs Python 3.11, torch {torch} or newer,
+numpy, safetensors and pyarrow, and xxhash for ids that are not in `vocabulary.parquet`.
 
     from reader import Events, Reader
     reader = Reader(".")
     events = Events(item_ids=[...], ts_ms=[...], actions=[reader.mask("{action}")], groups=[0])
-    reader.recommend(events, now_ms=..., k=10), reader.rank(events, now_ms=..., item_ids=[...])
+    reader.recommend(events, now_ms=..., k=10)
+    reader.rank(events, now_ms=..., item_ids=[...])
 
-Inputs and outputs of `retrieval.pt2` and `ranking.pt2` are in `config.json`; load what you have reason to trust: see there.
+`python check.py` holds what this machine answers against what Headwater did. `config.json` tells the inputs and outputs
+of `retrieval.pt2` and `ranking.pt2`, and the sha256 of every file: against damage, not against whoever made the folder.
 """
 
 
@@ -78,9 +80,9 @@ def export_snapshot(
     3. Load it in a fresh process, without Headwater, and hold its answers against ours.
     4. Rename it.
 
-    A death at any step leaves at most the folder beside, whose name begins with a dot. Raises `ExportDiffersError` where
-    the answers differ, `SetupError` where the folder holds something or cannot be written, `SnapshotError` where the
-    version is absent or damaged.
+    A death at any step leaves at most the folder beside, whose name begins with a dot. Raises `ExportDiffersError`
+    where the answers differ, `SetupError` where the folder holds something or cannot be written, `SnapshotError` where
+    the version is absent or damaged.
     """
     check_target(folder)
     version = f"{manifest.run_id}/v{manifest.version}"
@@ -97,7 +99,7 @@ def export_snapshot(
         say(f"loading it in a process without Headwater: {num_probes} histories")
         difference = check_export(beside)
         if difference > TOLERANCE:
-            raise ExportDiffersError(f"scores of {version} differ by {difference:.1e}, at most {TOLERANCE:.0e} is allowed")
+            raise ExportDiffersError(f"scores of {version} differ by {difference:.1e}, allowed is {TOLERANCE:.0e}")
         # Step 4.
         beside.rename(folder)
     except OSError as error:
@@ -117,7 +119,7 @@ def export_snapshot(
 def check_target(folder: Path) -> None:
     """Raise `SetupError` where something is in the folder, or it is none."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SetupError(f"{folder} must be absent or an empty folder: an export replaces nothing; name another with --to")
+        raise SetupError(f"{folder} must be absent or an empty folder, as nothing is replaced: name another with --to")
 
 
 def check_export(folder: Path) -> float:
@@ -127,8 +129,7 @@ def check_export(folder: Path) -> float:
     process fails.
     """
     code = (
-        f"import runpy, sys; sys.modules.update(dict.fromkeys({OURS})); "
-        "runpy.run_path('reader.py', run_name='__main__')"
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({OURS})); runpy.run_path('check.py', run_name='__main__')"
     )
     line = [sys.executable, "-I", "-c", code]
     try:
@@ -150,16 +151,20 @@ def _write(
     settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
     network = Network(settings)
     load_dense(network, arrays)
-    save_file(dict(arrays), folder / "model.safetensors")
     vocabulary = vocabulary_table(settings, arrays)
+    ids: list[Any] = vocabulary["id"].to_pylist()
     pq.write_table(vocabulary, folder / "vocabulary.parquet")
+    save_file(dict(arrays), folder / "model.safetensors")
+    # Which is written for its owner alone otherwise.
+    shutil.copymode(folder / "vocabulary.parquet", folder / "model.safetensors")
     say(f"{vocabulary.num_rows:,} items; exporting the programs")
     programs = export_programs(network)
     for title, program in programs.items():
         torch.export.save(program, folder / f"{title}.pt2")
-    probes = make_probes(Recommender.from_state(settings, arrays), vocabulary["id"].to_pylist(), manifest.event_time_ms)
+    probes = make_probes(Recommender.from_state(settings, arrays), ids, manifest.event_time_ms)
     (folder / "probes.json").write_text(json.dumps(probes))
     shutil.copyfile(export_reader.__file__, folder / "reader.py")
+    shutil.copyfile(export_check.__file__, folder / "check.py")
     readme = _README.format(
         name=name,
         version=f"{manifest.run_id}/v{manifest.version}",

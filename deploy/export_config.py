@@ -61,10 +61,10 @@ def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _inputs(program: ExportedProgram) -> dict[str, Any]:
     """Type and shape of each input; a dimension of any size is the letter that its name ends with."""
+    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     told = {}
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs:
-            value, letters = node.meta["val"], node.name.rpartition("_")[2]
-            shape = [size if isinstance(size, int) else letters[place] for place, size in enumerate(value.shape)]
-            told[node.name] = {"dtype": str(value.dtype).removeprefix("torch."), "shape": shape}
+    for name, placed in zip(program.example_inputs[1], program.graph_signature.user_inputs, strict=True):
+        value, letters = placeholders[placed], name.rpartition("_")[2]
+        shape = [size if isinstance(size, int) else letters[place] for place, size in enumerate(value.shape)]
+        told[name] = {"dtype": str(value.dtype).removeprefix("torch."), "shape": shape}
     return told

@@ -7,19 +7,19 @@
     reader.recommend(events, now_ms=1_700_000_100_000, k=10)  # [(item id, score), ...]
     reader.rank(events, now_ms=1_700_000_100_000, item_ids=["1", "7"])  # [{action: probability}, ...]
 
-`python reader.py` holds the folder's own probes against what Headwater answered. Needs Python 3.11, torch (at least the
-version in config.json), numpy, safetensors and pyarrow. With xxhash, an id that has no row of its own is read, as Headwater
-reads it, by rows that ids share by hash and by what the catalogue says of it; without, all such ids are one nameless
-item, which a warning says at the first of them.
+Needs Python 3.11, torch (at least the version in config.json), numpy, safetensors, pyarrow. With xxhash an id without a
+row of its own is read, as by Headwater, by rows that ids share by hash and by its words in the catalogue; without, all
+such ids are one nameless item, and a warning says so. Files are checked for damage, not for intent: `torch.export.load`
+can unpickle.
 """
 
 import hashlib
 import json
-import sys
 import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,16 +28,16 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn import functional as F
 
 FORMAT, FORMAT_VERSION = "headwater-export", 1
-TOLERANCE = 1e-5
-"""Most that a score may differ from Headwater's, above 1 as a share of it."""
-_READ = ("model.safetensors", "probes.json", "ranking.pt2", "retrieval.pt2", "vocabulary.parquet")
+_READ = ("model.safetensors", "ranking.pt2", "retrieval.pt2", "vocabulary.parquet")
 _FORGOTTEN = 4
 _NUM_RECENT = 5
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 class ExportError(ValueError):
@@ -56,9 +56,10 @@ class Feature(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """A user's last events, oldest first; the four columns have one length. Values of actions are not looked at.
+    """A user's last events, oldest first, and how what is known of the user changed.
 
-    They are what a worker's `GET /sequence` tells under these names, features as `feature_segments`.
+    They are what a worker's `GET /sequence` tells under these names, features as `feature_segments`. Values that come
+    with actions are not looked at. Raises `ValueError` where the four columns differ in length.
     """
 
     item_ids: Sequence[str] = ()
@@ -68,7 +69,6 @@ class Events:
     groups: Sequence[int] = ()
     """Events of one impression share a number."""
     features: Sequence[Feature] = ()
-    """Oldest first."""
 
     def __post_init__(self) -> None:
         lengths = {len(column) for column in (self.item_ids, self.ts_ms, self.actions, self.groups)}
@@ -84,17 +84,16 @@ class Reader:
         self.config = _verified(self.folder)
         self.actions: list[str] = self.config["actions"]
         self._arrays = load_file(self.folder / "model.safetensors")
-        self._retrieval, self._ranking = (self._program(name) for name in ("retrieval", "ranking"))
+        self._described, self._flags = (self._arrays[f"contents.{name}"].numpy() for name in ("key", "flags"))
+        loaded = (torch.export.load(self.folder / f"{name}.pt2") for name in ("retrieval", "ranking"))
+        self._retrieval, self._ranking = (program.module() for program in loaded)
         table = pq.read_table(self.folder / "vocabulary.parquet")
-        ids: list[str] = table["id"].to_pylist()
-        rows: Ints = table["row"].to_numpy()
-        self._row_of = dict(zip(ids, rows.tolist(), strict=True))
-        self._described: Ints = self._arrays["contents.key"].numpy()
+        ids, rows, shown = np.array(table["id"].to_pylist(), object), table["row"].to_numpy(), table["shown"].to_numpy()
+        self._row_of: dict[str, int] = dict(zip(ids.tolist(), rows.tolist(), strict=True))
         self._vectors = self._arrays["items.weight"].clone()
         self._vectors[rows] += self._content(table["key"].to_numpy())
-        shown = table["shown"].to_numpy()
-        self._shown_rows = rows[shown]
-        self._shown_ids = [item_id for item_id, is_shown in zip(ids, shown.tolist(), strict=True) if is_shown]
+        self._shown_ids: list[str] = ids[shown].tolist()
+        self._shown_rows: Ints = rows[shown]
         self._units = F.normalize(self._vectors[self._shown_rows], dim=-1, eps=1e-6)
 
     def mask(self, *actions: str) -> int:
@@ -111,14 +110,9 @@ class Reader:
         history = self._history(events, now_ms)
         scores = self._retrieval(**history, unit_ID=self._units, counted_IG=self._counted(events))[1].numpy()
         acted = {item_id for item_id, mask in zip(events.item_ids, events.actions, strict=True) if mask}
-        answer: list[tuple[str, float]] = []
-        for place in np.argsort(-scores, kind="stable").tolist():
-            if len(answer) == k or not np.isfinite(scores[place]):
-                break
-            item_id = self._shown_ids[place]
-            if item_id not in acted and item_id not in unavailable:
-                answer.append((item_id, float(scores[place])))
-        return answer
+        places = (place for place in np.argsort(-scores, kind="stable").tolist() if np.isfinite(scores[place]))
+        pairs = ((self._shown_ids[place], float(scores[place])) for place in places)
+        return list(islice((pair for pair in pairs if pair[0] not in acted and pair[0] not in unavailable), k))
 
     def rank(self, events: Events, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
         """Probability of each action for each item, in the order asked."""
@@ -136,13 +130,9 @@ class Reader:
         told: list[float] = torch.sinh((scaled * deviation + mean).clamp(-40, 40)).tolist()
         return told
 
-    def check(self) -> float:
-        """The largest difference from what Headwater answered to the probes of the folder."""
-        return max(self._difference(probe) for probe in json.loads((self.folder / "probes.json").read_bytes()))
-
     @torch.inference_mode()
-    def _ranked(self, events: Events, now_ms: int, item_ids: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        told: tuple[torch.Tensor, torch.Tensor] = self._ranking(
+    def _ranked(self, events: Events, now_ms: int, item_ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+        told: tuple[Tensor, Tensor] = self._ranking(
             **self._history(events, now_ms),
             candidate_CD=self._vectors_of(item_ids),
             counts_CF=self._arrays["rates.items"][self._rows(item_ids)],
@@ -151,89 +141,68 @@ class Reader:
         )
         return told
 
-    def _program(self, name: str) -> torch.nn.Module:
-        return torch.export.load(self.folder / f"{name}.pt2").module()
-
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         """Row of each item, 0 where it has none of its own."""
         return np.array([self._row_of.get(item_id, 0) for item_id in item_ids], np.int64)
 
-    def _vectors_of(self, item_ids: Sequence[str]) -> torch.Tensor:
+    def _vectors_of(self, item_ids: Sequence[str]) -> Tensor:
         """The vector of each item; without a row, what its shared rows and its words have learned."""
         rows = self._rows(item_ids)
         vectors, unknown = self._vectors[rows], np.flatnonzero(rows == 0)
         if len(unknown):
-            keys = _keys([item_ids[place] for place in unknown.tolist()])
+            keys, shared = _keys([item_ids[place] for place in unknown.tolist()]), self._arrays["dense.shared_items"]
             places, is_known = self._places(keys)
-            flags = self._arrays["contents.flags"].numpy()
-            keys[is_known] *= flags[places[is_known]] & _FORGOTTEN == 0
-            shared = self._arrays["dense.shared_items"]
+            keys[is_known] *= self._flags[places[is_known]] & _FORGOTTEN == 0
             halves = np.stack([keys & 0xFFFFFFFF, (keys >> 32) & 0xFFFFFFFF], -1) % len(shared)
             vectors[unknown] = shared[halves].mean(1) + self._content(keys)
         return vectors
 
-    def _content(self, keys: Ints) -> torch.Tensor:
+    def _content(self, keys: Ints) -> Tensor:
         """What is learned of items by their words."""
-        table = self._arrays["dense.words"]
+        table, words = self._arrays["dense.words"], self._arrays["contents.words"]
         if not len(table):
             return table.new_zeros(len(keys), table.shape[1])
         places, is_known = self._places(keys)
-        words = torch.zeros(len(keys), self._arrays["contents.words"].shape[1], dtype=torch.int32)
-        words[is_known] = self._arrays["contents.words"][places[is_known]]
-        return F.embedding_bag(words, table, mode="mean", padding_idx=0)
+        words_of = words.new_zeros(len(keys), words.shape[1])
+        words_of[is_known] = words[places[is_known]]
+        return F.embedding_bag(words_of, table, mode="mean", padding_idx=0)
 
-    def _places(self, keys: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """Where the catalogue's word on each key is, and whether there is any."""
+    def _places(self, keys: Ints) -> tuple[Ints, Flags]:
+        """Where it is that the catalogue tells of each key, and whether it does."""
         places = np.searchsorted(self._described, keys)
         is_known = places < len(self._described)
         is_known[is_known] = self._described[places[is_known]] == keys[is_known]
         return places, is_known
 
-    def _counted(self, events: Events) -> torch.Tensor:
+    def _counted(self, events: Events) -> Tensor:
         """Logs of what is counted of each item that may be shown, one column for each kind."""
         rows, masks = self._rows(events.item_ids), np.array(events.actions, np.int64)
         counted = torch.zeros(len(self._shown_rows), len(self.config["counts"]))
         for column, name in enumerate(self.config["counts"]):
-            counts = self._arrays["items.count"] if name == "popularity" else self._followed(rows[masks * rows != 0])
+            counts = self._arrays["items.count"] if name == "popularity" else self._followed(rows[masks != 0])
             counted[:, column] = torch.log1p(counts[self._shown_rows])
         return counted
 
-    def _followed(self, acted: Ints) -> torch.Tensor:
+    def _followed(self, acted: Ints) -> Tensor:
         """How much each row followed the user's last ones, the newest counting most."""
-        newest = list(dict.fromkeys(acted[-_NUM_RECENT:][::-1].tolist()))
+        newest = list(dict.fromkeys(acted[acted > 0][: -_NUM_RECENT - 1 : -1].tolist()))
         successors = self._arrays["memory.successors"].numpy()[newest]
         counts = self._arrays["memory.counts"].numpy()[newest] / np.arange(1, len(newest) + 1)[:, None]
         is_row = successors >= 0
         return torch.from_numpy(np.bincount(successors[is_row], counts[is_row], len(self._vectors)))
 
-    def _history(self, events: Events, now_ms: int) -> dict[str, torch.Tensor]:
+    def _history(self, events: Events, now_ms: int) -> dict[str, Tensor]:
         """What the programs are told of the user."""
-        columns, item_tokens, item_events = _window(events, now_ms // 1_000, self.config)
+        columns, told_events = _window(events, now_ms // 1_000, self.config)
         vectors = torch.zeros(len(columns["seconds_T"]), self._vectors.shape[1])
-        vectors[item_tokens] = self._vectors_of([events.item_ids[event] for event in item_events.tolist()])
+        vectors[columns["has_item_T"]] = self._vectors_of([events.item_ids[event] for event in told_events.tolist()])
         return {"item_TD": vectors} | {name: torch.from_numpy(column) for name, column in columns.items()}
 
-    def _difference(self, probe: dict[str, Any]) -> float:
-        given, now_ms = probe["events"], probe["now_ms"]
-        events = Events(**given | {"features": [Feature(*each) for each in given["features"]]})
-        scores = self.recommend(events, now_ms=now_ms, k=len(self._shown_ids) or 1)
-        by_id, best = dict(scores), [score for _, score in scores[: probe["k"]]]
-        wanted = [score for _, score in probe["recommend"]]
-        pairs = [(by_id.get(item_id, np.inf), score) for item_id, score in probe["recommend"]]
-        pairs += zip(best, wanted, strict=False) if len(best) == len(wanted) else [(np.inf, 0.0)]
-        ranked = self.rank(events, now_ms=now_ms, item_ids=probe["item_ids"])
-        for row, told in zip(ranked, probe["rank"], strict=True):
-            pairs += [(row[name], told[name]) for name in self.actions]
-        if probe["values"] is not None:
-            values = self.values(events, now_ms=now_ms, item_ids=probe["item_ids"])
-            pairs += zip(values, probe["values"], strict=True)
-        return float(max(abs(ours - theirs) / max(1.0, abs(theirs)) for ours, theirs in pairs))
 
+def _window(events: Events, now: int, config: dict[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], Ints]:
+    """The history's tokens as columns, BOS first, and the events whose items they tell of.
 
-def _window(events: Events, now: int, config: dict[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], Ints, Ints]:
-    """The history's tokens as columns, BOS first; which of them have an item, and of which events.
-
-    Events and what was told of the user are entries, by time; the newest are kept, as many as the window has room for.
+    Events and what was told of the user are entries, by time, of which the newest are kept.
     """
     count, index = len(events.item_ids), np.arange(len(events.item_ids))
     groups, num_rows = np.array(events.groups, np.int64), config["model"]["feature_rows"]
@@ -246,35 +215,32 @@ def _window(events: Events, now: int, config: dict[str, Any]) -> tuple[dict[str,
     event_of = np.full(count + len(told), -1)
     event_of[at] = index
     first, seconds = np.arange(len(event_of)), np.zeros(len(event_of), np.int64)
-    first[at] = at[starts]
-    seconds[at] = np.array(events.ts_ms, np.int64) // 1_000
+    first[at], seconds[at] = at[starts], np.array(events.ts_ms, np.int64) // 1_000
     seconds[event_of < 0] = [each.ts_ms // 1_000 for each in told]
     features = np.full((len(event_of), 2), -1)
     features[event_of < 0] = np.array([_feature_rows(each, num_rows) for each in told], np.int64).reshape(-1, 2)
     entries = _newest(features[:, 0], config["limits"])
-    event_of, seconds, features = event_of[entries], seconds[entries], features[entries]
-    entry, has_item, has_action = _token_order(np.searchsorted(entries, first[entries]), config["token_layout"])
-    event, next_seconds = event_of[entry], np.append(seconds, now)
-    times = seconds[entry]
-    masks = np.append(np.array(events.actions, np.int64), -1)
+    entry, has_item, has_action = _tokens(np.searchsorted(entries, first[entries]), config["token_layout"])
+    seconds, features, event = np.append(seconds[entries], now), features[entries], event_of[entries][entry]
+    asked = np.where(has_action, seconds[entry + 1], seconds[entry])
     columns = {
         "has_item_T": np.r_[False, has_item & (event >= 0)],
-        "actions_T": np.r_[-1, np.where(has_action, masks[event], -1)],
+        "actions_T": np.r_[-1, np.where(has_action, np.append(np.array(events.actions, np.int64), -1)[event], -1)],
         "features_T2": np.r_[[[-1, -1]], np.where(np.stack([has_item, has_action], -1), features[entry], -1)],
-        "seconds_T": np.r_[next_seconds[0], times],
-        "query_seconds_T": np.r_[next_seconds[0], np.where(has_action, next_seconds[entry + 1], times)],
+        "seconds_T": np.r_[seconds[0], seconds[entry]],
+        "query_seconds_T": np.r_[seconds[0], asked],
     }
-    return columns, np.flatnonzero(columns["has_item_T"]), event[columns["has_item_T"][1:]]
+    return columns, event[columns["has_item_T"][1:]]
 
 
 def _newest(names: Ints, limits: dict[str, int]) -> Ints:
     """The newest entries, and before them the newest of each feature that was told of earlier."""
-    room = len(names) - limits["entries"]
-    if room <= 0:
+    too_many = len(names) - limits["entries"]
+    if too_many <= 0:
         return np.arange(len(names))
-    carried = len(_newest_of_each(names, limits["features"]))
-    start = room + carried
-    return np.r_[_newest_of_each(names[:start], carried), np.arange(start, len(names))]
+    start = too_many + len(_newest_of_each(names, limits["features"]))
+    entries: Ints = np.r_[_newest_of_each(names[:start], start - too_many), np.arange(start, len(names))]
+    return entries
 
 
 def _newest_of_each(names: Ints, most: int) -> Ints:
@@ -284,7 +250,7 @@ def _newest_of_each(names: Ints, most: int) -> Ints:
     return newest
 
 
-def _token_order(first: Ints, layout: str) -> tuple[Ints, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _tokens(first: Ints, layout: str) -> tuple[Ints, Flags, Flags]:
     """Entry of each token, whether it tells of the item, and whether of the actions; given where groups begin."""
     index, every = np.arange(len(first)), np.ones(len(first), np.bool_)
     if layout == "targets":
@@ -294,12 +260,12 @@ def _token_order(first: Ints, layout: str) -> tuple[Ints, npt.NDArray[np.bool_],
     return np.tile(index, 2)[order], order < len(index), order >= len(index)
 
 
-def _feature_rows(told: Feature, num_rows: int) -> tuple[int, int]:
+def _feature_rows(told: Feature, num_rows: int) -> list[int]:
+    """Rows of a feature's name, and of name and value; 3 and 3.0 are one value."""
     value = int(told.value) if isinstance(told.value, float) else told.value
-    texts = f"{told.name!r}", f"{told.name!r}={value!r}"
+    texts = (f"{told.name!r}", f"{told.name!r}={value!r}")
     digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
-    name, both = (int.from_bytes(digest, "little") % num_rows for digest in digests)
-    return name, both
+    return [int.from_bytes(digest, "little") % num_rows for digest in digests]
 
 
 def _keys(item_ids: Sequence[str]) -> Ints:
@@ -314,23 +280,17 @@ def _keys(item_ids: Sequence[str]) -> Ints:
 
 
 def _verified(folder: Path) -> dict[str, Any]:
-    """The config, once every file that it names is as it says."""
+    """The config, once every file that is read is as it says."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
         if (config["format"], config["format_version"]) != (FORMAT, FORMAT_VERSION):
-            raise ExportError(f"{folder} must have {FORMAT} of format_version {FORMAT_VERSION}")
+            raise ExportError(f"{folder} must be a {FORMAT} of format_version {FORMAT_VERSION}")
         for name in _READ:
-            told = config["files"][name]
             with (folder / name).open("rb") as file:
-                got = {"bytes": (folder / name).stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            got, told = {"bytes": (folder / name).stat().st_size, "sha256": sha256}, config["files"][name]
             if got != told:
                 raise ExportError(f"{folder / name} must have {told}, got {got}: it is damaged, copy the folder anew")
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ExportError(f"{folder} is no export of Headwater, or not all of it: {error!r}") from error
     return config
-
-
-if __name__ == "__main__":
-    difference = Reader(Path(__file__).parent).check()
-    sys.stdout.write(json.dumps({"largest_difference": difference}) + "\n")
-    sys.exit(0 if difference <= TOLERANCE else 1)

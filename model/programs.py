@@ -1,7 +1,7 @@
 """The two forward passes of serving as modules that `torch.export` takes, over the weights of one `Network`.
 
-What is learned and dense is inside; what is found by id, or counted, comes in. One user at a time, with as many tokens and
-items as there are: no tiles, no blocks. What they give equals what `Recommender` gives but for rounding.
+What is learned and dense is inside; what is found by id, or counted, comes in. One user at a time, with as many tokens
+and items as there are: no tiles, no blocks. What they give equals what `Recommender` gives but for rounding.
 
 Shapes: T history tokens, BOS first, I items to find among, C candidates to rank, D width, A action types, F counts
 (exposures, then each action), G kinds of counts in retrieval, Q tokens that ask, K keys, h heads, d features of queries
@@ -25,8 +25,8 @@ class HistoryProgram(nn.Module):
     """The backbone over one user's history: what both programs share.
 
     Inputs of both: `item_TD` float32, the vector of each token's item, zeros where it has none; `has_item_T` bool;
-    `actions_T` int64, the mask of a token that tells of actions, -1 for the others; `features_T2` int64, rows of what it
-    tells of the user, -1 for none; `seconds_T` and `query_seconds_T` int64, its time and the time that it asks at.
+    `actions_T` int64, the mask of a token that tells of actions, -1 for the others; `features_T2` int64, rows of what
+    it tells of the user, -1 for none; `seconds_T` and `query_seconds_T` int64, its time and the time that it asks at.
     """
 
     def __init__(self, network: Network) -> None:
@@ -171,7 +171,7 @@ def export_programs(network: Network) -> dict[str, ExportedProgram]:
                 RankingProgram(network),
                 (),
                 history | ranking | of_all,
-                dynamic_shapes=sizes | {name: {0: candidates} for name in ranking} | {name: None for name in of_all},
+                dynamic_shapes=sizes | {name: {0: candidates} for name in ranking} | dict.fromkeys(of_all),
             ),
         }
 
