@@ -31,14 +31,14 @@ from model.packed_ids import unpack_ids
 from model.programs import export_programs
 from model.recommender import Recommender
 from model.settings import ModelSettings
-from storage.errors import HeadwaterError, SetupError
+from storage.errors import HeadwaterError, SetupError, SnapshotError
 from storage.manifest import Manifest
 from storage.snapshot_store import SnapshotStore
 
 OURS = ("deploy", "model", "storage", "streams")
 """Packages that an export must do without."""
 _CHECK_SECONDS = 600
-_README = """# {name}: a version of a recommender, to be served without Headwater
+_README = """# A version of a recommender, to be served without Headwater
 
 Version {version}, {num_items:,} items, actions {actions}. `reader.py` needs Python 3.11, torch {torch} or newer,
 numpy, safetensors and pyarrow, and xxhash for ids that are not in `vocabulary.parquet`.
@@ -93,7 +93,7 @@ def export_snapshot(
     try:
         beside.mkdir(parents=True)
         # Step 2.
-        num_items, num_probes = _write(beside, folder.absolute().name, manifest, sha256, arrays, say)
+        num_items, num_probes = write_export(beside, manifest, sha256, arrays, say)
         sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
         # Step 3.
         say(f"loading it in a process without Headwater: {num_probes} histories")
@@ -144,39 +144,53 @@ def check_export(folder: Path) -> float:
         raise ExportDiffersError(f"the export could not be loaded without Headwater: {told}") from error
 
 
-def _write(
-    folder: Path, name: str, manifest: Manifest, sha256: str, arrays: Mapping[str, Any], say: Callable[[str], None]
+def write_export(
+    folder: Path, manifest: Manifest, sha256: str, arrays: Mapping[str, Any], say: Callable[[str], None]
 ) -> tuple[int, int]:
-    """All files; the numbers of items and of probes."""
-    settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
+    """Write all files of an export into a folder that is there; returns the numbers of items and of probes.
+
+    Given are the manifest's sha256 and all arrays of the version. Raises `SnapshotError` for a model with settings that
+    are not known here, `ValueError` where the arrays do not fit them.
+    """
+    settings = _settings(manifest)
     network = Network(settings)
     load_dense(network, arrays)
     vocabulary = vocabulary_table(settings, arrays)
-    ids: list[Any] = vocabulary["id"].to_pylist()
     pq.write_table(vocabulary, folder / "vocabulary.parquet")
     save_file(dict(arrays), folder / "model.safetensors")
     # Which is written for its owner alone otherwise.
     shutil.copymode(folder / "vocabulary.parquet", folder / "model.safetensors")
     say(f"{vocabulary.num_rows:,} items; exporting the programs")
     programs = export_programs(network)
-    for title, program in programs.items():
-        torch.export.save(program, folder / f"{title}.pt2")
+    for name, program in programs.items():
+        torch.export.save(program, folder / f"{name}.pt2")
+    ids: list[Any] = vocabulary["id"].to_pylist()
     probes = make_probes(Recommender.from_state(settings, arrays), ids, manifest.event_time_ms)
     (folder / "probes.json").write_text(json.dumps(probes))
     shutil.copyfile(export_reader.__file__, folder / "reader.py")
     shutil.copyfile(export_check.__file__, folder / "check.py")
-    readme = _README.format(
-        name=name,
-        version=f"{manifest.run_id}/v{manifest.version}",
-        num_items=vocabulary.num_rows,
-        actions=", ".join(settings.actions),
-        action=settings.actions[0],
-        torch=torch.__version__,
-    )
-    (folder / "README.md").write_text(readme)
+    (folder / "README.md").write_text(_readme(manifest, settings, vocabulary.num_rows))
     config = export_config(manifest, sha256, settings, programs) | {"files": file_digests(folder)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return vocabulary.num_rows, len(probes)
+
+
+def _settings(manifest: Manifest) -> ModelSettings:
+    try:
+        return ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
+    except (KeyError, TypeError) as error:
+        named = f"{manifest.run_id}/v{manifest.version}"
+        raise SnapshotError(f"{named} is of a model that this version of Headwater does not know: {error}") from error
+
+
+def _readme(manifest: Manifest, settings: ModelSettings, num_items: int) -> str:
+    return _README.format(
+        version=f"{manifest.run_id}/v{manifest.version}",
+        num_items=num_items,
+        actions=", ".join(settings.actions),
+        action=settings.actions[0],
+        torch=torch.__version__.partition("+")[0],
+    )
 
 
 def vocabulary_table(settings: ModelSettings, arrays: Mapping[str, Any]) -> pa.Table:

@@ -14,13 +14,8 @@ TOLERANCE = 1e-5
 """Most that a score may differ, above 1 as a share of it."""
 
 
-def largest_difference(folder: Path, reading: Any) -> float:
-    """Over all probes of the folder, by the module `reader.py` of it; infinity where an item is another one."""
-    reader = reading.Reader(folder)
-    return max(_difference(reader, reading, probe) for probe in json.loads((folder / "probes.json").read_bytes()))
-
-
-def _difference(reader: Any, reading: Any, probe: dict[str, Any]) -> float:
+def difference(reading: Any, reader: Any, probe: dict[str, Any]) -> float:
+    """The largest of one probe, by the module `reader.py` and a reader of it; infinity where an item is another one."""
     features = [reading.Feature(*each) for each in probe["events"]["features"]]
     events = reading.Events(**probe["events"] | {"features": features})
     now_ms, asked, told = probe["now_ms"], probe["item_ids"], probe["recommend"]
@@ -41,6 +36,8 @@ def _difference(reader: Any, reading: Any, probe: dict[str, Any]) -> float:
 if __name__ == "__main__":
     here = Path(__file__).parent
     sys.path.insert(0, str(here))
-    difference = largest_difference(here, import_module("reader"))
-    sys.stdout.write(json.dumps({"largest_difference": difference}) + "\n")
-    sys.exit(0 if difference <= TOLERANCE else 1)
+    reading = import_module("reader")
+    reader = reading.Reader(here)
+    largest = max(difference(reading, reader, probe) for probe in json.loads((here / "probes.json").read_bytes()))
+    sys.stdout.write(json.dumps({"largest_difference": largest}) + "\n")
+    sys.exit(0 if largest <= TOLERANCE else 1)
