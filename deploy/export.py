@@ -131,7 +131,8 @@ def check_export(folder: Path) -> float:
     code = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({OURS})); runpy.run_path('check.py', run_name='__main__')"
     )
-    line = [sys.executable, "-I", "-c", code]
+    # Without a cache of compiled modules, which would stay in the folder.
+    line = [sys.executable, "-I", "-B", "-c", code]
     try:
         ended = subprocess.run(  # noqa: S603 - this interpreter, a folder that was just written
             line, cwd=folder, capture_output=True, text=True, timeout=_CHECK_SECONDS

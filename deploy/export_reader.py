@@ -88,10 +88,11 @@ class Reader:
         loaded = (torch.export.load(self.folder / f"{name}.pt2") for name in ("retrieval", "ranking"))
         self._retrieval, self._ranking = (program.module() for program in loaded)
         table = pq.read_table(self.folder / "vocabulary.parquet")
-        ids, rows, shown = np.array(table["id"].to_pylist(), object), table["row"].to_numpy(), table["shown"].to_numpy()
+        ids = np.array(table["id"].to_pylist(), object)
+        keys, rows, shown = (table[name].to_numpy().copy() for name in ("key", "row", "shown"))
         self._row_of: dict[str, int] = dict(zip(ids.tolist(), rows.tolist(), strict=True))
         self._vectors = self._arrays["items.weight"].clone()
-        self._vectors[rows] += self._content(table["key"].to_numpy())
+        self._vectors[rows] += self._content(keys)
         self._shown_ids: list[str] = ids[shown].tolist()
         self._shown_rows: Ints = rows[shown]
         self._units = F.normalize(self._vectors[self._shown_rows], dim=-1, eps=1e-6)
