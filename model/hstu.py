@@ -121,7 +121,7 @@ def tiled_product(x_TD: Tensor, weight_DE: Tensor) -> Tensor:
 
     An exported program, which holds for any number of rows, has no tiles.
     """
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_compiling():
         return x_TD @ weight_DE
     num_tokens = len(x_TD)
     padding = -num_tokens % TILE

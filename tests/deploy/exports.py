@@ -39,13 +39,16 @@ def learned(settings: ModelSettings, num_events: int) -> Arrays:
     stream = [dataclasses.replace(each, value=float(number % 40)) for number, each in enumerate(stream)]
     for told in (
         Description(item_id=HIDDEN, words=("category comedy",), available=False),
-        Description(item_id=FORGOTTEN, forgotten=True, available=False),
-        Description(item_id=DESCRIBED, words=("category comedy", "author somebody")),
+        Description(item_id=FORGOTTEN, forgotten=True),
+        Description(item_id=DESCRIBED, words=("category comedy", "author somebody"), available=False),
         Description(item_id="i9", words=("author somebody",)),
     ):
         learner.describe(told)
     feed(learner, stream, histories)
-    return learner.state()[0]
+    arrays = learner.state()[0]
+    # All ids are admitted in so short a stream, so that these have learned nothing.
+    shared = np.random.default_rng(0).normal(size=arrays["dense.shared_items"].shape)
+    return arrays | {"dense.shared_items": shared.astype(np.float32)}
 
 
 def publish(store: SnapshotStore, version: int, settings: ModelSettings, arrays: Arrays) -> Manifest:
