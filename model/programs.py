@@ -47,8 +47,8 @@ class HistoryProgram(nn.Module):
 
     def action_bits(self, actions_T: Tensor) -> Tensor:
         """1.0 for each action of each token, [T, A]."""
-        bits_TA = actions_T.clamp(min=0).unsqueeze(-1) >> torch.arange(self.num_actions)
-        return (bits_TA & 1).float()
+        bit_A = torch.tensor([1 << action for action in range(self.num_actions)])
+        return (actions_T.clamp(min=0).unsqueeze(-1) & bit_A != 0).float()
 
     def read(self, x_TD: Tensor, seconds_T: Tensor, query_seconds_T: Tensor) -> Iterator["_Read"]:
         """The history layer by layer."""
