@@ -200,6 +200,7 @@ def export(
     /,
     *,
     to: Annotated[Path, Parameter(help="The folder to write: absent or empty, nothing is replaced.")],
+    onnx: Annotated[bool, Parameter(negative="", help="Write the programs as ONNX, too (headwater[onnx]).")] = False,
     json: JsonFile = None,
     snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 - frozen
 ) -> int:
@@ -223,7 +224,7 @@ def export(
         answering = standing_for(Aliases(store), CHAMPION)
         manifest = store.manifest(answering.run_id, answering.version, answering.manifest_sha256)
     try:
-        exported = export_snapshot(store, manifest, to, say)
+        exported = export_snapshot(store, manifest, to, onnx=onnx, say=say)
     except ExportDiffersError as error:
         say(f"{error}; {to} was not written")
         return 1

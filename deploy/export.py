@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from deploy import export_check, export_reader
 from deploy.export_check import TOLERANCE
 from deploy.export_config import export_config, file_digests
+from deploy.export_onnx import check_onnx, write_onnx
 from deploy.export_probes import make_probes
 from model.contents import Contents
 from model.item_keys import item_keys
@@ -71,7 +72,12 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export_snapshot(
-    store: SnapshotStore, manifest: Manifest, folder: Path, say: Callable[[str], None] = lambda _: None
+    store: SnapshotStore,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    onnx: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Write a version as a folder of its own.
 
@@ -85,6 +91,8 @@ def export_snapshot(
     the version is absent or damaged.
     """
     check_target(folder)
+    if onnx:
+        check_onnx()
     version = f"{manifest.run_id}/v{manifest.version}"
     # Step 1.
     say(f"reading {version}")
@@ -93,7 +101,7 @@ def export_snapshot(
     try:
         beside.mkdir(parents=True)
         # Step 2.
-        num_items, num_probes = write_export(beside, manifest, sha256, arrays, say)
+        num_items, num_probes = write_export(beside, manifest, sha256, arrays, onnx=onnx, say=say)
         sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
         # Step 3.
         say(f"loading it in a process without Headwater: {num_probes} histories")
@@ -146,7 +154,7 @@ def check_export(folder: Path) -> float:
 
 
 def write_export(
-    folder: Path, manifest: Manifest, sha256: str, arrays: Mapping[str, Any], say: Callable[[str], None]
+    folder: Path, manifest: Manifest, sha256: str, arrays: Mapping[str, Any], *, onnx: bool, say: Callable[[str], None]
 ) -> tuple[int, int]:
     """Write all files of an export into a folder that is there; returns the numbers of items and of probes.
 
@@ -165,6 +173,9 @@ def write_export(
     programs = export_programs(network)
     for name, program in programs.items():
         torch.export.save(program, folder / f"{name}.pt2")
+    if onnx:
+        say("and as ONNX")
+        write_onnx(programs, folder)
     ids: list[Any] = vocabulary["id"].to_pylist()
     probes = make_probes(Recommender.from_state(settings, arrays), ids, manifest.event_time_ms)
     (folder / "probes.json").write_text(json.dumps(probes))

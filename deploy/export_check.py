@@ -1,6 +1,6 @@
 """Holds what an exported folder answers on this machine against what Headwater answered: `python check.py`.
 
-Prints `{"largest_difference": ...}`; exit code 0 where that is at most 1e-5.
+Prints `{"largest_difference": ...}`; exit code 0 where that is at most 1e-5. ONNX programs, if there are any, count.
 """
 
 import json
@@ -37,7 +37,8 @@ if __name__ == "__main__":
     here = Path(__file__).parent
     sys.path.insert(0, str(here))
     reading = import_module("reader")
-    reader = reading.Reader(here)
-    largest = max(difference(reading, reader, probe) for probe in json.loads((here / "probes.json").read_bytes()))
+    readers = [reading.Reader(here, onnx=onnx) for onnx in (False, True)[: 1 + (here / "ranking.onnx").exists()]]
+    probes = json.loads((here / "probes.json").read_bytes())
+    largest = max(difference(reading, reader, probe) for probe in probes for reader in readers)
     sys.stdout.write(json.dumps({"largest_difference": largest}) + "\n")
     sys.exit(0 if largest <= TOLERANCE else 1)

@@ -15,7 +15,8 @@ from model.token_order import TOKEN_ORDERS
 from model.windows import most_context
 from storage.manifest import Manifest
 
-_OUTPUTS = {"retrieval": ["query_D", "scores_I"], "ranking": ["probabilities_CA", "scaled_values_C1"]}
+OUTPUTS = {"retrieval": ["query_D", "scores_I"], "ranking": ["probabilities_CA", "scaled_values_C1"]}
+"""What each program gives, in order."""
 
 
 def export_config(
@@ -43,7 +44,7 @@ def export_config(
         "token_layout": settings.layout,
         "limits": {"tokens": settings.window, "entries": most, "features": most // 4},
         "programs": {
-            name: {"file": f"{name}.pt2", "inputs": _inputs(program), "outputs": _OUTPUTS[name]}
+            name: {"file": f"{name}.pt2", "inputs": _inputs(program), "outputs": OUTPUTS[name]}
             for name, program in programs.items()
         },
     }

@@ -7,16 +7,15 @@
     reader.recommend(events, now_ms=1_700_000_100_000, k=10)  # [(item id, score), ...]
     reader.rank(events, now_ms=1_700_000_100_000, item_ids=["1", "7"])  # [{action: probability}, ...]
 
-Needs Python 3.11, torch (at least the version in config.json), numpy, safetensors, pyarrow. With xxhash an id without a
-row of its own is read, as by Headwater, by rows that ids share by hash and by its words in the catalogue; without, all
-such ids are one nameless item, and a warning says so. Files are checked for damage, not for intent: `torch.export.load`
-can unpickle.
+Needs Python 3.11, torch (from the version in config.json on), numpy, safetensors, pyarrow. Without xxhash all ids that
+have no row of their own are read as one nameless item, and a warning says so; with it, as Headwater reads them. Files
+are checked for damage, not for intent: `torch.export.load` can unpickle.
 """
 
 import hashlib
 import json
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
@@ -32,7 +31,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FORMAT, FORMAT_VERSION = "headwater-export", 1
-_READ = ("model.safetensors", "ranking.pt2", "retrieval.pt2", "vocabulary.parquet")
 _FORGOTTEN = 4
 _NUM_RECENT = 5
 
@@ -77,17 +75,20 @@ class Events:
 
 
 class Reader:
-    """One exported version, loaded and verified; what it is asked changes nothing. Raises `ExportError`."""
+    """One exported version, loaded and verified; what it is asked changes nothing. Raises `ExportError`.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.config = _verified(self.folder)
+    With `onnx` its programs are the folder's ONNX ones, if it has any, and need onnxruntime.
+    """
+
+    def __init__(self, folder: str | Path, *, onnx: bool = False) -> None:
+        suffix, folder = "onnx" if onnx else "pt2", Path(folder)
+        programs = [f"{name}.{suffix}" for name in ("retrieval", "ranking")]
+        self.config = _verified(folder, ["model.safetensors", "vocabulary.parquet", *programs])
         self.actions: list[str] = self.config["actions"]
-        self._arrays = load_file(self.folder / "model.safetensors")
+        self._arrays = load_file(folder / "model.safetensors")
+        self._retrieval, self._ranking = (_program(folder / name) for name in programs)
         self._described, self._flags = (self._arrays[f"contents.{name}"].numpy() for name in ("key", "flags"))
-        loaded = (torch.export.load(self.folder / f"{name}.pt2") for name in ("retrieval", "ranking"))
-        self._retrieval, self._ranking = (program.module() for program in loaded)
-        table = pq.read_table(self.folder / "vocabulary.parquet")
+        table = pq.read_table(folder / "vocabulary.parquet")
         ids = np.array(table["id"].to_pylist(), object)
         keys, rows, shown = (table[name].to_numpy().copy() for name in ("key", "row", "shown"))
         self._row_of: dict[str, int] = dict(zip(ids.tolist(), rows.tolist(), strict=True))
@@ -128,19 +129,17 @@ class Reader:
         count, total, squares = self._arrays["values.scale"].tolist()
         mean = total / count if count >= 2 else 0.0
         deviation = max(squares / count - mean**2, 1e-6) ** 0.5 if count >= 2 else 1.0
-        told: list[float] = torch.sinh((scaled * deviation + mean).clamp(-40, 40)).tolist()
-        return told
+        return [float(value) for value in torch.sinh((scaled * deviation + mean).clamp(-40, 40))]
 
     @torch.inference_mode()
-    def _ranked(self, events: Events, now_ms: int, item_ids: Sequence[str]) -> tuple[Tensor, Tensor]:
-        told: tuple[Tensor, Tensor] = self._ranking(
+    def _ranked(self, events: Events, now_ms: int, item_ids: Sequence[str]) -> Sequence[Tensor]:
+        return self._ranking(
             **self._history(events, now_ms),
             candidate_CD=self._vectors_of(item_ids),
             counts_CF=self._arrays["rates.items"][self._rows(item_ids)],
             total_F=self._arrays["rates.total"],
             now_seconds=torch.tensor(now_ms // 1_000),
         )
-        return told
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         """Row of each item, 0 where it has none of its own."""
@@ -240,15 +239,13 @@ def _newest(names: Ints, limits: dict[str, int]) -> Ints:
     if too_many <= 0:
         return np.arange(len(names))
     start = too_many + len(_newest_of_each(names, limits["features"]))
-    entries: Ints = np.r_[_newest_of_each(names[:start], start - too_many), np.arange(start, len(names))]
-    return entries
+    return np.append(_newest_of_each(names[:start], start - too_many), np.arange(start, len(names)))
 
 
 def _newest_of_each(names: Ints, most: int) -> Ints:
     told = np.flatnonzero(names >= 0)[::-1]
     first = np.unique(names[told], return_index=True)[1]
-    newest: Ints = np.sort(told[np.sort(first)[:most]])
-    return newest
+    return np.asarray(np.sort(told[np.sort(first)[:most]]), np.int64)
 
 
 def _tokens(first: Ints, layout: str) -> tuple[Ints, Flags, Flags]:
@@ -280,13 +277,20 @@ def _keys(item_ids: Sequence[str]) -> Ints:
     return np.array(digests, np.uint64).view(np.int64)
 
 
-def _verified(folder: Path) -> dict[str, Any]:
-    """The config, once every file that is read is as it says."""
+def _program(path: Path) -> Callable[..., Sequence[Tensor]]:
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    run = import_module("onnxruntime").InferenceSession(path).run
+    return lambda **given: [torch.from_numpy(told) for told in run(None, {name: given[name].numpy() for name in given})]
+
+
+def _verified(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The config, once the files that are read are as it says."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
         if (config["format"], config["format_version"]) != (FORMAT, FORMAT_VERSION):
             raise ExportError(f"{folder} must be a {FORMAT} of format_version {FORMAT_VERSION}")
-        for name in _READ:
+        for name in names:
             with (folder / name).open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             got, told = {"bytes": (folder / name).stat().st_size, "sha256": sha256}, config["files"][name]

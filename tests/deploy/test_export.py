@@ -80,7 +80,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     Aliases(store).pin("champion", "run", 2, moved_ms=1)
     folder = root / "made" / "export"
     folder.mkdir(parents=True)
-    code = run("--to", str(folder), "--json", str(root / "out.json"), "--snapshots.url", str(root / "store"))
+    code = run("--to", str(folder), "--onnx", "--json", str(root / "out.json"), "--snapshots.url", str(root / "store"))
     told = json.loads((root / "out.json").read_text())
     return SimpleNamespace(
         root=root, store=store, manifest=manifest, arrays=arrays, folder=folder, code=code, json=told
@@ -106,7 +106,7 @@ def pair(
         return Recommender.from_state(SMALL, exported.arrays), reader
     folder, arrays = tmp_path_factory.mktemp("pair"), learned(settings, 320)
     store = SnapshotStore(SnapshotSettings(url="memory://"))
-    write_export(folder, publish(store, 1, settings, arrays), "0" * 64, arrays, lambda _: None)
+    write_export(folder, publish(store, 1, settings, arrays), "0" * 64, arrays, onnx=False, say=lambda _: None)
     return Recommender.from_state(settings, arrays), Reader(folder)
 
 
@@ -267,7 +267,7 @@ def test_an_export_that_differs_ends_with_code_1_and_leaves_nothing(
 ) -> None:
     """A folder that looks right is one that somebody will serve from."""
 
-    monkeypatch.setattr(deploy.export, "write_export", lambda *_: (0, 0))
+    monkeypatch.setattr(deploy.export, "write_export", lambda *_, **__: (0, 0))
     line = ("v2", "--to", str(tmp_path / "deep" / "export"), "--snapshots.url", exported.store.settings.url)
     assert run(*line) == 1
     assert "could not be loaded without Headwater: " in capsys.readouterr().out
