@@ -31,8 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FORMAT, FORMAT_VERSION = "headwater-export", 1
-_FORGOTTEN = 4
-_NUM_RECENT = 5
+_FORGOTTEN, _NUM_RECENT = 4, 5
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -56,8 +55,7 @@ class Feature(NamedTuple):
 class Events:
     """A user's last events, oldest first, and how what is known of the user changed.
 
-    They are what a worker's `GET /sequence` tells under these names, features as `feature_segments`. Values that come
-    with actions are not looked at. Raises `ValueError` where the four columns differ in length.
+    A worker's `GET /sequence` tells them under these names, features as `feature_segments`; its values are not needed.
     """
 
     item_ids: Sequence[str] = ()

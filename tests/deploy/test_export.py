@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import deploy.export
+import deploy.export_onnx
 from deploy import export_reader
 from deploy.cli import app
 from deploy.export import write_export
@@ -80,7 +81,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     Aliases(store).pin("champion", "run", 2, moved_ms=1)
     folder = root / "made" / "export"
     folder.mkdir(parents=True)
-    code = run("--to", str(folder), "--onnx", "--json", str(root / "out.json"), "--snapshots.url", str(root / "store"))
+    code = run("--to", str(folder), "--json", str(root / "out.json"), "--snapshots.url", str(root / "store"))
     told = json.loads((root / "out.json").read_text())
     return SimpleNamespace(
         root=root, store=store, manifest=manifest, arrays=arrays, folder=folder, code=code, json=told
@@ -100,14 +101,15 @@ def pair(
     reader: Reader,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Recommender, Reader]:
-    """Ours, and what reads an export of the same weights."""
+    """Ours, and what reads an export of the same weights; of the barest its ONNX programs."""
     settings: ModelSettings = request.param
     if settings == SMALL:
         return Recommender.from_state(SMALL, exported.arrays), reader
     folder, arrays = tmp_path_factory.mktemp("pair"), learned(settings, 320)
     store = SnapshotStore(SnapshotSettings(url="memory://"))
-    write_export(folder, publish(store, 1, settings, arrays), "0" * 64, arrays, onnx=False, say=lambda _: None)
-    return Recommender.from_state(settings, arrays), Reader(folder)
+    onnx, manifest = settings == BARE, publish(store, 1, settings, arrays)
+    write_export(folder, manifest, "0" * 64, arrays, onnx=onnx, say=lambda _: None)
+    return Recommender.from_state(settings, arrays), Reader(folder, onnx=onnx)
 
 
 def run(*arguments: str) -> Any:
@@ -276,6 +278,27 @@ def test_an_export_that_differs_ends_with_code_1_and_leaves_nothing(
     assert run(*line) == 1
     assert "scores of run/v2 differ by 1.1e-05, allowed is 1e-05" in capsys.readouterr().out
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_onnx_programs_are_written_where_they_are_asked_for(
+    exported: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flag that is dropped on the way, or minutes of work before it is said what is missing."""
+    asked = []
+
+    def noted(*_: Any, onnx: bool, say: Any) -> tuple[int, int]:
+        asked.append(onnx)
+        return 0, 0
+
+    monkeypatch.setattr(deploy.export, "write_export", noted)
+    monkeypatch.setattr(deploy.export, "check_export", lambda _: 0.0)
+    store = ("--snapshots.url", exported.store.settings.url)
+    assert run("--to", str(tmp_path / "one"), "--onnx", *store) == 0
+    assert run("--to", str(tmp_path / "two"), *store) == 0
+    monkeypatch.setattr(deploy.export_onnx, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    with pytest.raises(SetupError, match=r"--onnx needs onnxruntime: pip install 'headwater\[onnx\]'"):
+        run("--to", str(tmp_path / "three"), "--onnx", *store)
+    assert asked == [True, False]
 
 
 def test_what_is_there_is_not_replaced(exported: SimpleNamespace, tmp_path: Path) -> None:
