@@ -1,7 +1,8 @@
-"""Verbs of published versions: list, verify, roll back, release, clean up, compare."""
+"""Verbs of published versions: list, verify, roll back, release, clean up, compare, export."""
 
 import getpass
 import time
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -190,6 +191,46 @@ def diff(
         say(f"table {table}: {rows['rows_a']:,} rows in A, {rows['rows_b']:,} in B; {rows['differ']:,} of both differ")
     print_table(array_table(found))
     print_table(metric_table(found))
+    return 0
+
+
+@snapshots_app.command
+def export(
+    version: str = "",
+    /,
+    *,
+    to: Annotated[Path, Parameter(help="The folder to write: absent or empty, nothing is replaced.")],
+    onnx: Annotated[bool, Parameter(negative="", help="Write the programs as ONNX, too (headwater[onnx]).")] = False,
+    json: JsonFile = None,
+    snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 - frozen
+) -> int:
+    """Write a version as a folder that others serve from without Headwater.
+
+    VERSION is v42 or 42 (of the newest run) or RUN/v42; without it, the version that servers answer with now. The
+    folder holds all weights (model.safetensors), the items (vocabulary.parquet), torch.export programs for retrieval
+    and ranking, config.json, and reader.py, which needs torch, numpy, safetensors and pyarrow and teaches how to use
+    them. Before it gets its name it is loaded in a process without Headwater and held against our own scores: exit
+    code 1, and no folder, where one differs by more than 1e-5.
+    """
+    from deploy.export import ExportDiffersError, export_snapshot
+    from deploy.snapshots import parse_version, standing_for
+    from storage.aliases import Aliases
+    from storage.snapshot_store import SnapshotStore
+
+    store = SnapshotStore(snapshots)
+    if version:
+        manifest = store.manifest(*parse_version(store, version))
+    else:
+        answering = standing_for(Aliases(store), CHAMPION)
+        manifest = store.manifest(answering.run_id, answering.version, answering.manifest_sha256)
+    try:
+        exported = export_snapshot(store, manifest, to, onnx=onnx, say=say)
+    except ExportDiffersError as error:
+        say(f"{error}; {to} was not written")
+        return 1
+    write_json(json, to_builtins(exported))
+    say(f"its scores are ours: largest difference {exported.largest_difference:.1e}, allowed is 1e-05")
+    say(f"{to}: {exported.version}, {sum(exported.bytes.values()):,} bytes; its README.md says how to load it")
     return 0
 
 

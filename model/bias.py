@@ -25,7 +25,7 @@ def time_buckets(seconds: Tensor) -> Tensor:
     >>> time_buckets(torch.tensor([0, 1, 2, 60, -60, 31_536_000])).tolist()
     [0, 0, 2, 13, 13, 57]
     """
-    logs = seconds.to(torch.float32).abs_().clamp_(1, _LONGEST_SECONDS).log_()
+    logs = seconds.to(torch.float32).abs_().clamp_(1.0, _LONGEST_SECONDS).log_()
     return logs.div_(_BUCKET_WIDTH).to(torch.int32)
 
 

@@ -74,7 +74,9 @@ class HSTULayer(nn.Module):
     def project(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gates [T, h * e], queries and keys [T, h, d] and values [T, h, e]."""
         u_TV, v_TV, q_TK, k_TK = torch.split(F.silu(tiled_product(_norm(x_TD), self.uvqk)), self.sizes, -1)
-        q_Thd, k_Thd, v_The = (x.view(len(x), self.num_heads, -1) for x in (q_TK, k_TK, v_TV))
+        q_Thd, k_Thd, v_The = (
+            x.view(x.shape[0], self.num_heads, x.shape[1] // self.num_heads) for x in (q_TK, k_TK, v_TV)
+        )
         return u_TV, q_Thd if self.score_scale == 1 else q_Thd * self.score_scale, k_Thd, v_The
 
     def finish(self, x_TD: Tensor, u_TV: Tensor, attended_The: Tensor) -> Tensor:
@@ -115,7 +117,12 @@ def unit_vectors(x_TD: Tensor) -> Tensor:
 
 
 def tiled_product(x_TD: Tensor, weight_DE: Tensor) -> Tensor:
-    """Product x @ weight, [T, E], in whole tiles of rows, so that no row's last bits depend on how many there are."""
+    """Product x @ weight, [T, E], in whole tiles of rows, so that no row's last bits depend on how many there are.
+
+    An exported program, which holds for any number of rows, has no tiles.
+    """
+    if torch.compiler.is_compiling():
+        return x_TD @ weight_DE
     num_tokens = len(x_TD)
     padding = -num_tokens % TILE
     padded_PD = F.pad(x_TD, (0, 0, 0, padding)) if padding else x_TD

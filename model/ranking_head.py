@@ -49,11 +49,12 @@ class RankingHead(nn.Module):
         """
         scaled_QD = target_QD * math.sqrt(target_QD.shape[-1])
         features = torch.cat([scaled_QD, item_QD, scaled_QD * item_QD], -1)
-        experts_QXD = F.silu(self.hidden(features)).view(len(features), self.num_experts, self.output.in_features)
+        experts_QXD = F.silu(self.hidden(features)).view(features.shape[0], self.num_experts, self.output.in_features)
         if self.gates is None:
             given_QK: Tensor = self.output(experts_QXD[:, 0]).float()
         else:
-            gates_QKX = self.gates(features).view(len(features), self.output.out_features, self.num_experts).softmax(-1)
+            tasks = features.shape[0], self.output.out_features, self.num_experts
+            gates_QKX = self.gates(features).view(tasks).softmax(-1)
             given_QK = ((gates_QKX @ experts_QXD) * self.output.weight).sum(-1) + self.output.bias
             given_QK = given_QK.float()
         if self.rate_weights is None:

@@ -108,8 +108,13 @@ def cut_windows(sequence: EncodedSequence, window: int, order: TokenOrder) -> li
 
 def history(sequence: EncodedSequence, until: int, window: int, order: TokenOrder) -> tuple[Integers, int]:
     """Of the window for events that follow the first `until` entries: those that it sees, and its padded length."""
-    entries = newest_entries(sequence, until, most_events(window, order) - _ROOM)
+    entries = newest_entries(sequence, until, most_context(window, order))
     return entries, padded(1 + order.tokens_per_event * (len(entries) + _ROOM))
+
+
+def most_context(window: int, order: TokenOrder) -> int:
+    """Entries that may come before a window's first new event."""
+    return most_events(window, order) - _ROOM
 
 
 def newest_entries(sequence: EncodedSequence, until: int, most: int) -> Integers:
