@@ -18,6 +18,7 @@ from model.contents import Contents
 from model.forward import pad_to_tile
 from model.item_index import item_index
 from model.item_keys import item_keys
+from model.item_score import ItemScore
 from model.layout import Integers
 from model.network import Network, load_dense
 from model.packed_ids import unpack_ids
@@ -68,8 +69,8 @@ class Recommender:
         # Scores are in units of the cosine: what is counted is multiplied by the temperature instead.
         gates = (retrieval.gates * self._temperature).tolist()
         self._gates = dict(zip(settings.counts, gates, strict=True))
-        counts_L = torch.from_numpy(arrays["items.count"][self._shown])
-        bias_L = torch.log1p(counts_L) * self._gates.get("popularity", 0.0)
+        self._popularity_I = np.log1p(arrays["items.count"]) * np.float32(self._gates.get("popularity", 0.0))
+        bias_L = torch.from_numpy(self._popularity_I[self._shown])
         self.index = item_index(unit_rows(weight[self._shown]), bias_L, exact_items)
 
     @classmethod
@@ -132,6 +133,30 @@ class Recommender:
         own = set(places_U.tolist())
         others = (pair for pair in self.index.best_first(query_D, count + len(own)) if pair[0] not in own)
         return heapq.merge(boosted, others, key=lambda pair: -pair[1])
+
+    @torch.inference_mode()
+    def scores(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[ItemScore]:
+        """What retrieval gives each item, in the order asked, whether it may be shown or not."""
+        batch, last = self._window(sequence, now_ms, [])
+        query_D = self._encode(batch)[1][last]
+        rows = self._rows_of(item_ids)
+        item_ED, unknown = self._weight[rows], np.flatnonzero(rows == 0)
+        keys = self._contents.known_keys(item_keys(item_ids[place] for place in unknown.tolist()))
+        item_ED[unknown] = self._network.shared(keys) + self._network.content(self._contents.words(keys))
+        acted = last_acted(own := self._rows_of(sequence.item_ids), sequence.actions * (own > 0))
+        rows_M, strengths_M = self._memory.read(acted)
+        followed_E = (strengths_M * (rows_M == rows[:, None])).sum(1)
+        # In units of the cosine, as all that is counted here.
+        parts_E3 = np.stack(
+            [
+                (unit_rows(item_ED) @ query_D).numpy(),
+                np.where(rows > 0, self._popularity_I[rows], 0),
+                self._gates.get("transitions", 0.0) * np.log1p(followed_E),
+            ],
+            -1,
+        )
+        parts = (parts_E3 / self._temperature).tolist()
+        return [ItemScore(*part, has_row=row > 0) for part, row in zip(parts, rows.tolist(), strict=True)]
 
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
