@@ -1,6 +1,6 @@
 """What the server takes and answers, as HTTP clients and `/docs` see it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -58,11 +58,20 @@ class ItemFacts(BaseModel):
 class Recommendation(ItemFacts):
     """An item and what the model gives it."""
 
-    score: float
+    score: float = Field(description="Of retrieval, plus weight x probability for each of the server's action weights")
+    actions: dict[str, float] | None = Field(
+        default=None, description="Probability of each action; null where the server ranks by none"
+    )
+    why: Literal["model", "fresh"] = Field(
+        default="model", description="`fresh`: new in the catalogue, in a place that is kept for such"
+    )
 
 
 class RecommendAnswer(Answer):
-    """The best items for the user now, best first; items that are not available are never among them."""
+    """The best items for the user now, best first, then new ones in the places that are kept for them.
+
+    Items that are not available are never among them.
+    """
 
     items: list[Recommendation]
 
@@ -108,6 +117,36 @@ class SequenceAnswer(BaseModel):
     applied: int = Field(description="Offset of the newest event that the sequence can contain")
     features: dict[str, str | int | float | bool]
     events: list[SequenceEvent]
+
+
+class ExplainedEvent(SequenceEvent):
+    """An event, and what it has to do with an item's score."""
+
+    change: float = Field(description="The item's score, less what it would be had this event not happened")
+    learned: bool = Field(
+        description="Whether the weights have learned samples as new as this event; its own may still wait for the "
+        "user's next sample"
+    )
+
+
+class ExplainAnswer(Answer):
+    """Why an item has the score that it has for the user now; `score` is the sum of the three parts."""
+
+    item: ItemFacts
+    available: bool = Field(description="Whether it may be recommended")
+    acted_on: bool = Field(description="Whether the user acted on it, so that it is not recommended")
+    has_row: bool = Field(description="Whether the model knows the item itself; its words and shared rows otherwise")
+    score: float = Field(description="What retrieval gives it: log odds but for a constant of the user's")
+    similarity: float = Field(description="For its likeness to what the user's history leads to")
+    popularity: float = Field(description="For how often it was acted on lately")
+    transitions: float = Field(description="For how often it followed the user's last items lately")
+    actions: dict[str, float] = Field(description="Probability of each action")
+    events: list[ExplainedEvent] = Field(description="The user's newest events, what changed the score most first")
+    last_event_ms: int | None = Field(description="Event time of the user's newest event; null without events")
+    learned_offset: int | None = Field(
+        description="Offset in the user's partition up to which the weights have learned; null before the first"
+    )
+    version_ms: int = Field(description="When the version was cut, milliseconds since 1970")
 
 
 class HealthAnswer(BaseModel):

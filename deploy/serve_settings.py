@@ -1,5 +1,6 @@
 """Settings of the serving process."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,18 @@ MAX_K = 500
 """Longest list that a request may ask for."""
 MAX_RANKED = 1_000
 """Most items that a request may have ranked."""
+MAX_EXPLAINED = 32
+"""Most events of which a request may ask what they change."""
+_LEAST = {
+    "exact_items": 0,
+    "max_requests": 1,
+    "num_threads": 1,
+    "candidates": 1,
+    "max_impressions": 0,
+    "max_per_category": 0,
+    "max_per_author": 0,
+    "fresh_slots": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +48,21 @@ class ServeSettings:
     """How long a request waits for the version that it asks for at least, before it is answered 409."""
     max_requests: int = 256
     """Requests that are answered at one time; more are answered 503 at once."""
+    candidates: int = 200
+    """Items that are retrieved where a list is ranked anew or capped; never fewer than the list is long."""
+    action_weights: tuple[str, ...] = ()
+    """`like=1`, `dislike=-0.5`, ...: what the probability of an action adds to an item's score; none: the order of
+    retrieval, which is what the prequential figures are about."""
+    max_impressions: int = 0
+    """An item that was shown so often without an action is left out; 0: never."""
+    max_per_category: int = 0
+    """Most items of a list that share a category; 0: any number."""
+    max_per_author: int = 0
+    """Most items of a list by one author; 0: any number."""
+    fresh_slots: int = 0
+    """Last places of a list that are kept for new items of the catalogue; the first place never is."""
+    fresh_seconds: float = 86_400.0
+    """How long an item is new, from its first record in the catalogue."""
     token: str = field(default="", repr=False)
     """What clients have to send as `Authorization: Bearer TOKEN`; empty: anyone may ask."""
     tls_certificate: Path | None = None
@@ -47,16 +75,22 @@ class ServeSettings:
         """Address for clients on the same machine."""
         return f"{'https' if self.tls_certificate else 'http'}://{self.host}:{self.port}"
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """`action_weights` by name."""
+        return _parse_weights(self.action_weights)
+
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
         check_alias_name(self.alias)
         self._check_urls()
         self._check_access()
-        for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds"):
+        _parse_weights(self.action_weights)
+        for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds", "fresh_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name, least in (("exact_items", 0), ("max_requests", 1), ("num_threads", 1)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
 
@@ -72,3 +106,18 @@ class ServeSettings:
             raise ValueError("token must be ASCII without spaces")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must be both set or both left out")
+
+
+def _parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
+    weights = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name or not math.isfinite(weights[name]):
+            raise ValueError(f"action_weights must be like like=1 or hide=-0.5, got {text!r}")
+    if len(weights) < len(texts):
+        raise ValueError(f"action_weights must name each action once, got {texts}")
+    return weights

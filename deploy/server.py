@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from deploy.answers import (
     Delays,
     ErrorAnswer,
+    ExplainAnswer,
     FreshnessAnswer,
     HealthAnswer,
     Id,
@@ -33,7 +34,7 @@ from deploy.follower import Follower
 from deploy.freshness import Freshness
 from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
 from deploy.sequences import SequenceClient, SequenceUnavailableError
-from deploy.serve_settings import MAX_K, ServeSettings
+from deploy.serve_settings import MAX_EXPLAINED, MAX_K, ServeSettings
 from deploy.serving import NotReadyError, OlderVersionError, Serving
 from deploy.serving_metrics import RequestTimes, ServingMetrics
 from deploy.token_check import TokenCheck
@@ -128,7 +129,7 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,
         clock_ms=_now_ms,
-        min_version_seconds=serve.min_version_seconds,
+        rules=serve,
     )
 
 
@@ -146,6 +147,16 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     async def rank(request: RankRequest) -> RankAnswer:
         """The probability of each action of the user on each of the given items."""
         return await serving.rank(request.user_id, request.item_ids, request.min_version)
+
+    @app.get("/explain", responses=_MODEL_ERRORS)
+    async def explain(
+        user_id: Annotated[Id, Query()],
+        item_id: Annotated[Id, Query()],
+        last: Annotated[int, Query(ge=1, le=MAX_EXPLAINED, description="Newest events that are looked at")] = 16,
+        min_version: Annotated[MinVersion | None, Query()] = None,
+    ) -> ExplainAnswer:
+        """Why the item has its score for the user now: its parts, and what each of the newest events has changed."""
+        return await serving.explain(user_id, item_id, last, min_version)
 
     @app.get("/users/{user_id:path}/sequence", responses=_ERRORS)
     async def sequence(

@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 import torch
 
 from deploy.answers import (
+    ExplainAnswer,
+    ExplainedEvent,
     HealthAnswer,
+    ItemFacts,
     RankAnswer,
     RankedItem,
     RecommendAnswer,
@@ -17,9 +20,13 @@ from deploy.answers import (
     SequenceAnswer,
     SequenceEvent,
 )
+from deploy.asked import Asked
+from deploy.explain import explain, is_learned, learned_offset
 from deploy.follower import Follower, Replica
 from deploy.freshness import Freshness
 from deploy.sequences import SequenceClient, SequenceColumns
+from deploy.serve_settings import ServeSettings
+from deploy.slate import Seen, make_slate
 from storage.errors import HeadwaterError
 from streams.catalogue import Catalogue
 
@@ -52,14 +59,14 @@ class Serving:
         catalogue: Catalogue,
         freshness: Freshness,
         clock_ms: Callable[[], int],
-        min_version_seconds: float = 2.0,
+        rules: ServeSettings = ServeSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.follower = follower
         self.sequences = sequences
         self.catalogue = catalogue
         self.freshness = freshness
         self.clock_ms = clock_ms
-        self.min_version_seconds = min_version_seconds
+        self.rules = rules
         self._inference = ThreadPoolExecutor(1, "inference")
 
     def start(self) -> None:
@@ -75,38 +82,47 @@ class Serving:
 
     async def recommend(self, user_id: str, k: int, min_version: str | None = None) -> RecommendAnswer:
         """The k best items; raises `NotReadyError`, `OlderVersionError` and `SequenceUnavailableError`."""
-        replica = await self._replica_of(min_version)
-        columns = await self._read(replica, user_id)
-        sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
-        now_ms = self._query_ms(replica, columns)
-        scored = await self._infer(
-            lambda: replica.recommender.recommend(sequence, now_ms=now_ms, k=k, unavailable=unavailable)
-        )
-        self.freshness.answered(replica.serial)
-        return RecommendAnswer(
-            model_version=replica.version,
-            model_age_seconds=self.age_seconds(replica),
-            user_id=user_id,
-            applied=columns.applied,
-            items=[Recommendation(**self._facts(item_id), score=score) for item_id, score in scored],
-        )
+        asked = await self._ask(user_id, min_version)
+        seen = Seen.of(asked.columns.item_ids, asked.columns.actions, self.rules.max_impressions)
+        places = await make_slate(asked, self.catalogue, self.rules, seen, k=k, now_ms=self.clock_ms())
+        items = [
+            Recommendation(**self._facts(place.item_id), score=place.score, actions=place.actions, why=place.why)
+            for place in places
+        ]
+        return RecommendAnswer(**self._stamp(asked), items=items)
 
     async def rank(self, user_id: str, item_ids: list[str], min_version: str | None = None) -> RankAnswer:
         """The probability of each action on each item; raises as `recommend` does."""
-        replica = await self._replica_of(min_version)
-        columns = await self._read(replica, user_id)
-        sequence, unavailable = columns.to_sequence(), self.catalogue.unavailable
-        asked = [item_id for item_id in item_ids if item_id not in unavailable]
-        now_ms = self._query_ms(replica, columns)
-        scores = await self._infer(lambda: replica.recommender.rank(sequence, now_ms=now_ms, item_ids=asked))
-        self.freshness.answered(replica.serial)
+        asked = await self._ask(user_id, min_version)
+        told = [item_id for item_id in item_ids if item_id not in asked.unavailable]
+        scores = await asked.probabilities(told)
         return RankAnswer(
-            model_version=replica.version,
-            model_age_seconds=self.age_seconds(replica),
-            user_id=user_id,
-            applied=columns.applied,
-            items=[RankedItem(**self._facts(item_id), scores=row) for item_id, row in zip(asked, scores, strict=True)],
-            unavailable=[item_id for item_id in item_ids if item_id in unavailable],
+            **self._stamp(asked),
+            items=[RankedItem(**self._facts(item_id), scores=row) for item_id, row in zip(told, scores, strict=True)],
+            unavailable=[item_id for item_id in item_ids if item_id in asked.unavailable],
+        )
+
+    async def explain(self, user_id: str, item_id: str, last: int, min_version: str | None = None) -> ExplainAnswer:
+        """Why an item has its score, by each of the user's newest `last` events; raises as `recommend` does."""
+        asked = await self._ask(user_id, min_version)
+        columns = asked.columns
+        told = await explain(asked, item_id, self._told(columns)[-last:])
+        events = {place: self._event(columns, place) for place in told.changes}
+        return ExplainAnswer(
+            **self._stamp(asked),
+            item=ItemFacts(**self._facts(item_id)),
+            available=item_id not in asked.unavailable,
+            acted_on=item_id in Seen.of(columns.item_ids, columns.actions, 0).acted,
+            score=told.score.total,
+            **told.score._asdict(),
+            actions=told.actions,
+            events=[
+                ExplainedEvent(**event.model_dump(), change=told.changes[place], learned=is_learned(asked, place))
+                for place, event in events.items()
+            ],
+            last_event_ms=max(columns.ts_ms, default=None),
+            learned_offset=learned_offset(asked),
+            version_ms=asked.replica.manifest.created_ms,
         )
 
     async def sequence(self, user_id: str, last: int) -> SequenceAnswer:
@@ -159,18 +175,45 @@ class Serving:
             raise NotReadyError(self.follower.problem or "no snapshot has been published yet")
         if not self.catalogue.ready:
             raise NotReadyError(self.catalogue.problem or "the catalogue has not been read to its end yet")
+        unknown = self.rules.weights.keys() - set(replica.settings.actions)
+        if unknown:
+            raise NotReadyError(
+                f"serve.action_weights names {', '.join(sorted(unknown))}, and the actions of model {replica.version} "
+                f"are {', '.join(replica.settings.actions)}: weigh those"
+            )
         return replica
 
     async def _replica_of(self, min_version: str | None) -> Replica:
         """What answers, once it is `RUN/vN` or later; raises `OlderVersionError` where that takes too long."""
-        deadline = time.monotonic() + self.min_version_seconds
+        deadline = time.monotonic() + self.rules.min_version_seconds
         while not _is_at_least(replica := self._replica(), min_version):
             if time.monotonic() >= deadline:
-                raise OlderVersionError(
-                    f"min_version is {min_version}, and {replica.version} answers after {self.min_version_seconds:g} s"
-                )
+                waited = f"{self.rules.min_version_seconds:g} s"
+                raise OlderVersionError(f"min_version is {min_version}, and {replica.version} answers after {waited}")
             await asyncio.sleep(VERSION_POLL_SECONDS)
         return replica
+
+    async def _ask(self, user_id: str, min_version: str | None) -> Asked:
+        replica = await self._replica_of(min_version)
+        columns = await self._read(replica, user_id)
+        return Asked(
+            replica=replica,
+            columns=columns,
+            sequence=columns.to_sequence(),
+            now_ms=self._query_ms(replica, columns),
+            unavailable=self.catalogue.unavailable,
+            infer=self._infer,
+        )
+
+    def _stamp(self, asked: Asked) -> dict[str, Any]:
+        """What every answer carries; it is made now."""
+        self.freshness.answered(asked.replica.serial)
+        return {
+            "model_version": asked.replica.version,
+            "model_age_seconds": self.age_seconds(asked.replica),
+            "user_id": asked.columns.user_id,
+            "applied": asked.columns.applied,
+        }
 
     async def _read(self, replica: Replica, user_id: str) -> SequenceColumns:
         columns = await self.sequences.read(user_id)
@@ -190,7 +233,7 @@ class Serving:
 
     def _facts(self, item_id: str) -> dict[str, Any]:
         item = self.catalogue.get(item_id)
-        if item is None:
+        if item is None or item.forgotten:
             return {"item_id": item_id, "title": "", "categories": []}
         return {"item_id": item_id, "title": item.title, "categories": list(item.categories)}
 

@@ -156,7 +156,10 @@ class Recommender:
             -1,
         )
         parts = (parts_E3 / self._temperature).tolist()
-        return [ItemScore(*part, has_row=row > 0) for part, row in zip(parts, rows.tolist(), strict=True)]
+        return [
+            ItemScore(similarity, popularity, transitions, row > 0)
+            for (similarity, popularity, transitions), row in zip(parts, rows.tolist(), strict=True)
+        ]
 
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:

@@ -1,0 +1,53 @@
+"""What is asked of one replica about one user: the model's part of an answer."""
+
+from collections.abc import Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from deploy.follower import Replica
+from deploy.sequences import SequenceColumns
+from model.item_score import ItemScore
+from model.sequence import UserSequence
+
+_Result = TypeVar("_Result")
+
+
+class Infer(Protocol):
+    """Computes where the event loop is not held up."""
+
+    def __call__(self, compute: Callable[[], _Result], /) -> Awaitable[_Result]:
+        """What it computes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """One user, as of one moment, and the one replica that answers; a `slate.Model`."""
+
+    replica: Replica
+    columns: SequenceColumns
+    sequence: UserSequence
+    now_ms: int
+    """The stream's present: what is predicted for."""
+    unavailable: Container[str]
+    infer: Infer
+
+    async def best(self, count: int) -> list[tuple[str, float]]:
+        """Items and their scores, best first, without those that the user acted on and those not available."""
+        recommender, unavailable = self.replica.recommender, self.unavailable
+        return await self.infer(
+            lambda: recommender.recommend(self.sequence, now_ms=self.now_ms, k=count, unavailable=unavailable)
+        )
+
+    async def scores(self, item_ids: Sequence[str]) -> list[float]:
+        """The score by which `best` is ordered, of these items."""
+        return [score.total for score in await self.score_parts(self.sequence, item_ids)]
+
+    async def score_parts(self, sequence: UserSequence, item_ids: Sequence[str]) -> list[ItemScore]:
+        """What retrieval gives each item, were this the user's sequence."""
+        recommender = self.replica.recommender
+        return await self.infer(lambda: recommender.scores(sequence, now_ms=self.now_ms, item_ids=item_ids))
+
+    async def probabilities(self, item_ids: Sequence[str]) -> list[dict[str, float]]:
+        """Probability of each action on each item."""
+        recommender = self.replica.recommender
+        return await self.infer(lambda: recommender.rank(self.sequence, now_ms=self.now_ms, item_ids=item_ids))
