@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from deploy.serve_settings import MAX_RANKED
+from deploy.serve_settings import MAX_BATCH, MAX_BATCH_K, MAX_RANKED
 from streams.events import MAX_ID_BYTES
 
 
@@ -43,6 +43,7 @@ class Answer(BaseModel):
 
     model_version: str = Field(description="The one version that made this answer", examples=["20260901-101500/v42"])
     model_age_seconds: float = Field(description="Time since the version was cut")
+    alias: str = Field(description="The alias that stands for the version: that of the users' side, with a canary")
     user_id: str
     applied: int = Field(description="Offset of the newest event that the user's sequence can contain")
 
@@ -74,6 +75,28 @@ class RecommendAnswer(Answer):
     """
 
     items: list[Recommendation]
+
+
+class BatchRequest(BaseModel):
+    """For whom to recommend."""
+
+    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_BATCH)]
+    k: Annotated[int, Field(ge=1, le=MAX_BATCH_K, description="Length of each list")] = 10
+    min_version: MinVersion | None = None
+
+
+class BatchPart(BaseModel):
+    """One user's answer, or why there is none."""
+
+    user_id: str
+    answer: RecommendAnswer | None = None
+    error: str | None = None
+
+
+class BatchAnswer(BaseModel):
+    """An answer or an error for each user, in the order asked; the answers of one alias are all of one version."""
+
+    answers: list[BatchPart]
 
 
 class RankRequest(BaseModel):
@@ -149,6 +172,18 @@ class ExplainAnswer(Answer):
     version_ms: int = Field(description="When the version was cut, milliseconds since 1970")
 
 
+class SideHealth(BaseModel):
+    """An alias whose version answers, and how good its lists are."""
+
+    alias: str
+    share: float = Field(description="Share of the users that it is to answer")
+    model_version: str | None = Field(description="Null where it has none; the champion answers its users then")
+    problem: str | None = Field(description="Why the alias' version cannot be had")
+    lists_followed: int = Field(description="Lists of this server after which their user acted")
+    hit_rate: float | None = Field(description="Share of those of whose first ten items one was acted on")
+    prequential: dict[str, float] = Field(description="What the learner measured until it cut the version")
+
+
 class HealthAnswer(BaseModel):
     """The server can answer."""
 
@@ -163,6 +198,7 @@ class HealthAnswer(BaseModel):
     )
     now_ms: int = Field(description="The stream's present: the newest learned event's time, and what passed since")
     problem: str | None = Field(description="Why the alias' version, or news of the catalogue, cannot be had")
+    sides: list[SideHealth] = Field(description="The alias, and the canary where there is one")
 
 
 class Delays(BaseModel):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from deploy.follower import Replica
+from deploy.canary import Side
 from deploy.sequences import SequenceColumns
 from model.item_score import ItemScore
 from model.sequence import UserSequence
@@ -23,17 +23,19 @@ class Infer(Protocol):
 class Asked:
     """One user, as of one moment, and the one replica that answers; a `slate.Model`."""
 
-    replica: Replica
+    side: Side
     columns: SequenceColumns
     sequence: UserSequence
     now_ms: int
     """The stream's present: what is predicted for."""
     unavailable: Container[str]
     infer: Infer
+    started: float
+    """When it was asked, in `time.perf_counter`'s seconds."""
 
     async def best(self, count: int) -> list[tuple[str, float]]:
         """Items and their scores, best first, without those that the user acted on and those not available."""
-        recommender, unavailable = self.replica.recommender, self.unavailable
+        recommender, unavailable = self.side.replica.recommender, self.unavailable
         return await self.infer(
             lambda: recommender.recommend(self.sequence, now_ms=self.now_ms, k=count, unavailable=unavailable)
         )
@@ -44,10 +46,10 @@ class Asked:
 
     async def score_parts(self, sequence: UserSequence, item_ids: Sequence[str]) -> list[ItemScore]:
         """What retrieval gives each item, were this the user's sequence."""
-        recommender = self.replica.recommender
+        recommender = self.side.replica.recommender
         return await self.infer(lambda: recommender.scores(sequence, now_ms=self.now_ms, item_ids=item_ids))
 
     async def probabilities(self, item_ids: Sequence[str]) -> list[dict[str, float]]:
         """Probability of each action on each item."""
-        recommender = self.replica.recommender
+        recommender = self.side.replica.recommender
         return await self.infer(lambda: recommender.rank(self.sequence, now_ms=self.now_ms, item_ids=item_ids))

@@ -48,13 +48,13 @@ def without(sequence: UserSequence, place: int) -> UserSequence:
 
 def learned_offset(asked: Asked) -> int | None:
     """Offset up to which the answering weights have learned the samples of the user's partition."""
-    mark = asked.replica.manifest.sample_marks.get(str(asked.columns.partition))
+    mark = asked.side.replica.manifest.sample_marks.get(str(asked.columns.partition))
     return None if mark is None else mark.trigger_offset
 
 
 def is_learned(asked: Asked, place: int) -> bool:
     """Whether the answering weights have learned samples as new as the event; its own comes with the user's next."""
-    mark = asked.replica.manifest.sample_marks.get(str(asked.columns.partition))
+    mark = asked.side.replica.manifest.sample_marks.get(str(asked.columns.partition))
     return mark is not None and unpack_position(asked.columns.groups[place]) <= (mark.epoch, mark.trigger_offset)
 
 

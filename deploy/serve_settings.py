@@ -10,6 +10,10 @@ MAX_K = 500
 """Longest list that a request may ask for."""
 MAX_RANKED = 1_000
 """Most items that a request may have ranked."""
+MAX_BATCH = 100
+"""Most users of a batch."""
+MAX_BATCH_K = 100
+"""Longest lists that a batch may ask for."""
 MAX_EXPLAINED = 32
 """Most events of which a request may ask what they change."""
 _LEAST = {
@@ -38,6 +42,10 @@ class ServeSettings:
     """How long a request looks for the worker that owns its user before it is answered 503."""
     alias: str = CHAMPION
     """Alias whose version answers: `champion` is the newest, unless `headwater snapshots rollback` holds it."""
+    canary_alias: str = ""
+    """A second alias, whose version answers a share of the users; empty: there is none."""
+    canary_share: float = 0.1
+    """Share of the users that the canary answers, by a hash of their ids."""
     poll_seconds: float = 0.5
     """Pause between two looks at the alias."""
     exact_items: int = 200_000
@@ -84,6 +92,7 @@ class ServeSettings:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
         check_alias_name(self.alias)
+        self._check_canary()
         self._check_urls()
         self._check_access()
         _parse_weights(self.action_weights)
@@ -93,6 +102,14 @@ class ServeSettings:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+
+    def _check_canary(self) -> None:
+        if not 0 <= self.canary_share <= 1:
+            raise ValueError(f"canary_share must be 0 to 1, got {self.canary_share}")
+        if self.canary_alias:
+            check_alias_name(self.canary_alias)
+        if self.canary_alias == self.alias:
+            raise ValueError(f"canary_alias must be another alias than alias, got {self.alias!r} twice")
 
     def _check_urls(self) -> None:
         if not self.worker_urls:

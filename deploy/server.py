@@ -16,6 +16,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from deploy.answers import (
+    BatchAnswer,
+    BatchRequest,
     Delays,
     ErrorAnswer,
     ExplainAnswer,
@@ -119,15 +121,20 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
 
 
 def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, snapshots: SnapshotSettings) -> Serving:
-    freshness = Freshness(_now_ms)
     store = SnapshotStore(snapshots)
+
+    def follower(alias: str) -> Follower:
+        return Follower(
+            store, Freshness(_now_ms), poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=alias
+        )
+
+    champion = follower(serve.alias)
     return Serving(
-        follower=Follower(
-            store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
-        ),
+        follower=champion,
+        canary=follower(serve.canary_alias) if serve.canary_alias else None,
         sequences=SequenceClient(serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds),
         catalogue=Catalogue(kafka, topics.items),
-        freshness=freshness,
+        freshness=champion.freshness,
         clock_ms=_now_ms,
         rules=serve,
     )
@@ -142,6 +149,11 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     ) -> RecommendAnswer:
         """The best items for the user now; a user without events gets what the model gives any newcomer."""
         return await serving.recommend(user_id, k, min_version)
+
+    @app.post("/batch", responses=_MODEL_ERRORS)
+    async def batch(request: BatchRequest) -> BatchAnswer:
+        """The best items for each of several users; one who cannot be answered has an error of its own."""
+        return await serving.batch(request.user_ids, request.k, request.min_version)
 
     @app.post("/rank", responses=_MODEL_ERRORS)
     async def rank(request: RankRequest) -> RankAnswer:

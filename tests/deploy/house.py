@@ -37,13 +37,18 @@ class House:
         self.catalogue.ready = True
         freshness = Freshness(lambda: NOW_MS)
         self.follower = Follower(self.store, freshness, poll_seconds=60)
+        settings, alias = ServeSettings(**rules), rules.get("canary_alias")
+        self.canary = None
+        if alias:
+            self.canary = Follower(self.store, Freshness(lambda: NOW_MS), poll_seconds=60, alias=alias)
         self.serving = Serving(
             follower=self.follower,
             sequences=SequenceClient(URLS, timeout_seconds=0.5, transport=self.workers),
             catalogue=self.catalogue,
             freshness=freshness,
             clock_ms=lambda: NOW_MS,
-            rules=ServeSettings(**rules),
+            rules=settings,
+            canary=self.canary,
         )
 
     def publish(self, version: int, **changes: Any) -> None:

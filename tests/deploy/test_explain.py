@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deploy.asked import Asked
+from deploy.canary import Side
 from deploy.explain import explain, without
 from model.recommender import Recommender
 from model.user_features import UserFeature
@@ -86,12 +87,13 @@ def test_the_memory_of_what_follows_what_is_a_part_of_its_own(house: House) -> N
     for item_id in ("i10", "i12"):
         unused: Any = None
         asked = Asked(
-            replica=_Replica(model),  # type: ignore[arg-type]  # all that is read of one
+            side=Side(unused, _Replica(model)),  # type: ignore[arg-type]  # all that is read of one
             columns=unused,
             sequence=sequence_of("u"),
             now_ms=QUERY_MS,
             unavailable=(),
             infer=infer,
+            started=0.0,
         )
         told[item_id] = asyncio.run(explain(asked, item_id, [0, 1]))
     gate = 0.5

@@ -317,6 +317,7 @@ def test_the_api_describes_itself(house: House) -> None:
     assert set(paths) == {
         "/recommend",
         "/rank",
+        "/batch",
         "/explain",
         "/users/{user_id}/sequence",
         "/healthz",
