@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
+from pydantic.config import JsonDict
 
 from deploy.serve_settings import MAX_BATCH, MAX_BATCH_K, MAX_RANKED
 from streams.events import MAX_ID_BYTES
@@ -19,7 +20,13 @@ def check_id(value: str) -> str:
     return value
 
 
-Id = Annotated[str, AfterValidator(check_id), Field(description=f"1 to {MAX_ID_BYTES} bytes of UTF-8")]
+# The description cannot count bytes; what is too long in characters is so in bytes.
+_LENGTHS: JsonDict = {"minLength": 1, "maxLength": MAX_ID_BYTES}
+Id = Annotated[
+    str,
+    AfterValidator(check_id),
+    Field(description=f"1 to {MAX_ID_BYTES} bytes of UTF-8", json_schema_extra=_LENGTHS),
+]
 
 
 MinVersion = Annotated[

@@ -30,7 +30,7 @@ from deploy.answers import (
     RecommendAnswer,
     SequenceAnswer,
 )
-from deploy.body_limit import BodyLimit
+from deploy.body_limit import MAX_BODY_BYTES, BodyLimit
 from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
@@ -51,12 +51,29 @@ STOP_SECONDS = 5
 MAX_EVENTS = 1_000
 """Longest sequence that a request may ask for."""
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    422: {"model": ErrorAnswer, "description": "The request is not valid"},
-    503: {"model": ErrorAnswer, "description": "Nothing can be answered now; Retry-After says when to ask again"},
+_BUSY: dict[int | str, dict[str, Any]] = {
+    503: {
+        "model": ErrorAnswer,
+        "description": "Nothing can be answered now",
+        "headers": {
+            "Retry-After": {"description": "Seconds to wait before asking again", "schema": {"type": "integer"}}
+        },
+    }
 }
+_TOKEN: dict[int | str, dict[str, Any]] = {
+    401: {
+        "model": ErrorAnswer,
+        "description": "A token is needed, where the server has one",
+        "headers": {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    }
+}
+_ERRORS = _BUSY | _TOKEN | {422: {"model": ErrorAnswer, "description": "The request is not valid"}}
 _MODEL_ERRORS = _ERRORS | {
     409: {"model": ErrorAnswer, "description": "The version that is asked for at least does not answer yet"}
+}
+_BODY_ERRORS = _MODEL_ERRORS | {
+    400: {"model": ErrorAnswer, "description": "The body is no UTF-8"},
+    413: {"model": ErrorAnswer, "description": f"The body is larger than {MAX_BODY_BYTES} bytes"},
 }
 
 
@@ -150,12 +167,12 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         """The best items for the user now; a user without events gets what the model gives any newcomer."""
         return await serving.recommend(user_id, k, min_version)
 
-    @app.post("/batch", responses=_MODEL_ERRORS)
+    @app.post("/batch", responses=_BODY_ERRORS)
     async def batch(request: BatchRequest) -> BatchAnswer:
         """The best items for each of several users; one who cannot be answered has an error of its own."""
         return await serving.batch(request.user_ids, request.k, request.min_version)
 
-    @app.post("/rank", responses=_MODEL_ERRORS)
+    @app.post("/rank", responses=_BODY_ERRORS)
     async def rank(request: RankRequest) -> RankAnswer:
         """The probability of each action of the user on each of the given items."""
         return await serving.rank(request.user_id, request.item_ids, request.min_version)
@@ -180,12 +197,12 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
 
 
 def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> None:
-    @app.get("/healthz", responses={503: _ERRORS[503]})
+    @app.get("/healthz", responses=_BUSY)
     async def healthz() -> HealthAnswer:
         """200 once a model is loaded and the catalogue has been read, 503 before."""
         return serving.health()
 
-    @app.get("/freshness")
+    @app.get("/freshness", responses=_BUSY | _TOKEN)
     async def freshness() -> FreshnessAnswer:
         """How long events took into the weights that answer."""
         replica = serving.follower.replica
@@ -201,7 +218,7 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
             model_age_seconds=None if replica is None else serving.age_seconds(replica),
         )
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_TOKEN)
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

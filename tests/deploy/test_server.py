@@ -324,5 +324,5 @@ def test_the_api_describes_itself(house: House) -> None:
         "/freshness",
         "/metrics",
     }
-    assert {"200", "409", "422", "503"} == set(paths["/recommend"]["get"]["responses"])
-    assert {"200", "422", "503"} == set(paths["/users/{user_id}/sequence"]["get"]["responses"])
+    assert {"200", "401", "409", "422", "503"} == set(paths["/recommend"]["get"]["responses"])
+    assert {"200", "401", "422", "503"} == set(paths["/users/{user_id}/sequence"]["get"]["responses"])
