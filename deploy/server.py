@@ -34,6 +34,7 @@ from deploy.body_limit import MAX_BODY_BYTES, BodyLimit
 from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
+from deploy.id_in_path import register_id_in_path
 from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
 from deploy.sequences import SequenceClient, SequenceUnavailableError
 from deploy.serve_settings import MAX_EXPLAINED, MAX_K, ServeSettings
@@ -187,7 +188,9 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         """Why the item has its score for the user now: its parts, and what each of the newest events has changed."""
         return await serving.explain(user_id, item_id, last, min_version)
 
-    @app.get("/users/{user_id:path}/sequence", responses=_ERRORS)
+    register_id_in_path()
+
+    @app.get("/users/{user_id:id}/sequence", responses=_ERRORS)
     async def sequence(
         user_id: Annotated[Id, Path()],
         last: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most events")] = 100,
