@@ -17,6 +17,7 @@ from tests.deploy.test_server import QUERY_MS, sequence_of
 from tests.deploy.workers import columns
 
 USERS = [f"u{number}" for number in range(24)]
+GOLDEN = ["u1033", "u1732", "u2569", "u2642", "u3652", "u714", "u852"]
 SETTINGS: dict[str, Any] = {"canary_alias": "canary", "canary_share": 0.5}
 
 
@@ -57,6 +58,11 @@ def test_a_user_stays_on_one_side_and_a_larger_share_keeps_those_it_had(tmp_path
         return {user_id for user_id in users if split.of(user_id) is house.canary}
 
     assert canary_s(0.2) == canary_s(0.2)
+    # On every server, of every version, the same.
+    assert sorted(canary_s(0.001)) == GOLDEN
+    assert house.canary is not None
+    house.canary.alias = "other"
+    assert sorted(canary_s(0.001)) != GOLDEN
     assert canary_s(0.2) < canary_s(0.5)
     assert len(canary_s(0.2)) == pytest.approx(800, abs=100)
     assert (canary_s(0.0), len(canary_s(1.0))) == (set(), len(users))
@@ -99,7 +105,7 @@ def test_both_sides_qualities_are_shown(tmp_path: Path) -> None:
     assert house.canary is not None
     house.canary.poll()
     answers = served(house)
-    house = house_of(tmp_path / "again")
+    house = house_of(tmp_path / "again", canary_share=0.75)
     assert house.canary is not None
     house.canary.poll()
     user_id = next(user for user, answer in answers.items() if answer["alias"] == "canary")
@@ -113,7 +119,7 @@ def test_both_sides_qualities_are_shown(tmp_path: Path) -> None:
             return (await client.get("/healthz")).json()["sides"], (await client.get("/metrics")).text
 
     (champion, canary), text = asyncio.run(ask())
-    assert (champion["alias"], champion["share"], champion["prequential"]) == ("champion", 0.5, {"hit_rate": 0.5})
+    assert (champion["alias"], champion["share"], champion["prequential"]) == ("champion", 0.25, {"hit_rate": 0.5})
     assert (canary["alias"], canary["model_version"], canary["prequential"]) == ("canary", "run/v1", {"hit_rate": 0.25})
     assert (champion["lists_followed"], champion["hit_rate"]) == (0, None)
     assert (canary["lists_followed"], canary["hit_rate"]) == (1, 1.0)
@@ -143,6 +149,10 @@ def test_a_list_is_judged_by_the_first_actions_after_it() -> None:
     hits.listed(told([1, 1], ["a", "b"]), "champion", ["c"])
     hits.read(told([1, 1], ["b", "x"], first_ms=20))
     assert (hits.num_followed["champion"], hits.hit_rate("champion")) == (2, 0.5)
+    # What was shown before something else was acted on, and is acted on now.
+    hits.listed(told([0, 1], ["a", "b"]), "champion", ["a"])
+    hits.read(told([1, 1], ["a", "b"]))
+    assert (hits.num_followed["champion"], hits.num_hit["champion"]) == (3, 2)
 
 
 def test_hits_are_on_the_first_items_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
