@@ -79,6 +79,20 @@ def test_what_the_canary_cannot_answer_the_champion_does(tmp_path: Path) -> None
     assert (champion["model_version"], canary["model_version"]) == ("run/v2", None)
 
 
+def test_an_answer_of_the_canary_says_nothing_of_the_champion_s_freshness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events would count as known before the champion has answered."""
+    house = house_of(tmp_path, canary_share=1.0)
+    assert house.canary is not None
+    house.canary.poll()
+    answered: dict[str, list[int]] = {"champion": [], "canary": []}
+    for follower in (house.follower, house.canary):
+        monkeypatch.setattr(follower.freshness, "answered", answered[follower.alias].append)
+    house.ask("/recommend", user_id="u")
+    assert answered == {"champion": [], "canary": [1]}
+
+
 def test_a_canary_that_is_no_alias_is_told(tmp_path: Path) -> None:
     house = House(tmp_path, **SETTINGS)
     house.publish(1)

@@ -120,6 +120,8 @@ def test_an_error_of_the_server_is_passed_on(server: Server) -> None:
     with pytest.raises(SetupError, match="http://server:1/healthz answered 503: no model yet") as raised:
         server.client().health()
     assert len(str(raised.value)) < 600
+    # Who waits until a server is ready asks again by itself.
+    assert len(server.requests) == 1
 
 
 @pytest.fixture
