@@ -1,10 +1,11 @@
 """What the server takes and answers, as HTTP clients and `/docs` see it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
+from pydantic.config import JsonDict
 
-from deploy.serve_settings import MAX_RANKED
+from deploy.serve_settings import MAX_BATCH, MAX_BATCH_K, MAX_RANKED
 from streams.events import MAX_ID_BYTES
 
 
@@ -19,7 +20,13 @@ def check_id(value: str) -> str:
     return value
 
 
-Id = Annotated[str, AfterValidator(check_id), Field(description=f"1 to {MAX_ID_BYTES} bytes of UTF-8")]
+# The description cannot count bytes; what is too long in characters is so in bytes.
+_LENGTHS: JsonDict = {"minLength": 1, "maxLength": MAX_ID_BYTES}
+Id = Annotated[
+    str,
+    AfterValidator(check_id),
+    Field(description=f"1 to {MAX_ID_BYTES} bytes of UTF-8", json_schema_extra=_LENGTHS),
+]
 
 
 MinVersion = Annotated[
@@ -43,6 +50,7 @@ class Answer(BaseModel):
 
     model_version: str = Field(description="The one version that made this answer", examples=["20260901-101500/v42"])
     model_age_seconds: float = Field(description="Time since the version was cut")
+    alias: str = Field(description="The alias that stands for the version: that of the users' side, with a canary")
     user_id: str
     applied: int = Field(description="Offset of the newest event that the user's sequence can contain")
 
@@ -58,13 +66,44 @@ class ItemFacts(BaseModel):
 class Recommendation(ItemFacts):
     """An item and what the model gives it."""
 
-    score: float
+    score: float = Field(description="Of retrieval, plus weight x probability for each of the server's action weights")
+    actions: dict[str, float] | None = Field(
+        default=None, description="Probability of each action; null where the server ranks by none"
+    )
+    why: Literal["model", "fresh"] = Field(
+        default="model", description="`fresh`: new in the catalogue, in a place that is kept for such"
+    )
 
 
 class RecommendAnswer(Answer):
-    """The best items for the user now, best first; items that are not available are never among them."""
+    """The best items for the user now, best first, then new ones in the places that are kept for them.
+
+    Items that are not available are never among them.
+    """
 
     items: list[Recommendation]
+
+
+class BatchRequest(BaseModel):
+    """For whom to recommend."""
+
+    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_BATCH)]
+    k: Annotated[int, Field(ge=1, le=MAX_BATCH_K, description="Length of each list")] = 10
+    min_version: MinVersion | None = None
+
+
+class BatchPart(BaseModel):
+    """One user's answer, or why there is none."""
+
+    user_id: str
+    answer: RecommendAnswer | None = None
+    error: str | None = None
+
+
+class BatchAnswer(BaseModel):
+    """An answer or an error for each user, in the order asked; the answers of one alias are all of one version."""
+
+    answers: list[BatchPart]
 
 
 class RankRequest(BaseModel):
@@ -110,6 +149,48 @@ class SequenceAnswer(BaseModel):
     events: list[SequenceEvent]
 
 
+class ExplainedEvent(SequenceEvent):
+    """An event, and what it has to do with an item's score."""
+
+    change: float = Field(description="The item's score, less what it would be had this event not happened")
+    learned: bool = Field(
+        description="Whether the weights have learned samples as new as this event; its own may still wait for the "
+        "user's next sample"
+    )
+
+
+class ExplainAnswer(Answer):
+    """Why an item has the score that it has for the user now; `score` is the sum of the three parts."""
+
+    item: ItemFacts
+    available: bool = Field(description="Whether it may be recommended")
+    acted_on: bool = Field(description="Whether the user acted on it, so that it is not recommended")
+    has_row: bool = Field(description="Whether the model knows the item itself; its words and shared rows otherwise")
+    score: float = Field(description="What retrieval gives it: log odds but for a constant of the user's")
+    similarity: float = Field(description="For its likeness to what the user's history leads to")
+    popularity: float = Field(description="For how often it was acted on lately")
+    transitions: float = Field(description="For how often it followed the user's last items lately")
+    actions: dict[str, float] = Field(description="Probability of each action")
+    events: list[ExplainedEvent] = Field(description="The user's newest events, what changed the score most first")
+    last_event_ms: int | None = Field(description="Event time of the user's newest event; null without events")
+    learned_offset: int | None = Field(
+        description="Offset in the user's partition up to which the weights have learned; null before the first"
+    )
+    version_ms: int = Field(description="When the version was cut, milliseconds since 1970")
+
+
+class SideHealth(BaseModel):
+    """An alias whose version answers, and how good its lists are."""
+
+    alias: str
+    share: float = Field(description="Share of the users that it is to answer")
+    model_version: str | None = Field(description="Null where it has none; the champion answers its users then")
+    problem: str | None = Field(description="Why the alias' version cannot be had")
+    lists_followed: int = Field(description="Lists of this server after which their user acted")
+    hit_rate: float | None = Field(description="Share of those of whose first ten items one was acted on")
+    prequential: dict[str, float] = Field(description="What the learner measured until it cut the version")
+
+
 class HealthAnswer(BaseModel):
     """The server can answer."""
 
@@ -124,6 +205,7 @@ class HealthAnswer(BaseModel):
     )
     now_ms: int = Field(description="The stream's present: the newest learned event's time, and what passed since")
     problem: str | None = Field(description="Why the alias' version, or news of the catalogue, cannot be had")
+    sides: list[SideHealth] = Field(description="The alias, and the canary where there is one")
 
 
 class Delays(BaseModel):

@@ -104,7 +104,8 @@ def recommend(
     from deploy.client import client_of
     from deploy.pages import recommendation_table
 
-    Console().print(recommendation_table(client_of(serve, server).recommend(user, k)))
+    with client_of(serve, server) as client:
+        Console().print(recommendation_table(client.recommend(user, k)))
     return 0
 
 
@@ -123,8 +124,8 @@ def click(
     """Send an action of a user on an item, and wait until the user's sequence holds it."""
     from deploy.client import client_of, send_action
 
-    client = client_of(serve, server)
-    sequence = send_action(client, kafka, topics, user, item, action, value)
-    title = next((event["title"] for event in sequence["events"] if event["item_id"] == item), "")
+    with client_of(serve, server) as client:
+        sequence = send_action(client, kafka, topics, user, item, action, value)
+    title = next((event.title for event in sequence.events if event.item_id == item), "")
     say(f"user {user}: {action} {item} {title}".rstrip() + "; the sequence holds it. Now: headwater recommend " + user)
     return 0

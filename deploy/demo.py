@@ -220,6 +220,7 @@ class Demo:
 
     def stop(self) -> None:
         """Stop every process."""
+        self.client.close()
         self.supervisor.stop()
 
     @property

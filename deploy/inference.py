@@ -2,14 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from prometheus_client import Histogram
+
+from deploy.answer_times import BUCKETS_SECONDS
 from deploy.follower import Replica
 from model.answering import Answering
 from model.question import Question, Scores
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,12 @@ class Inference:
         self.num_batches = 0
         self.num_questions = 0
         """Questions in all batches."""
+        self.seconds = Histogram(
+            "headwater_inference_seconds",
+            "Time that the model computes, for a batch of requests, without the wait for its turn.",
+            buckets=BUCKETS_SECONDS,
+            registry=None,
+        )
         self._answering = Answering(cache_bytes)
         self.caches = self._answering.caches
         """To be read only, but by the thread."""
@@ -49,6 +60,15 @@ class Inference:
         scores: Scores = await asyncio.wrap_future(waiting.answer)
         return scores
 
+    async def compute(self, work: Callable[[], _Result]) -> _Result:
+        """What `work` gives, computed when its turn comes."""
+
+        def run() -> _Result:
+            with self.seconds.time():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
     def stop(self) -> None:
         """Answer what waits, and end the thread."""
         self._thread.shutdown()
@@ -58,7 +78,8 @@ class Inference:
         if batch:
             self.num_batches += 1
             self.num_questions += len(batch)
-            self._answer(batch)
+            with self.seconds.time():
+                self._answer(batch)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from deploy.answers import Delays, ErrorAnswer, Id
+from deploy.answers import Delays, Id
 from deploy.page_clicks import Clicks
 from deploy.page_series import PageSeries, Point
 from deploy.serving import NotReadyError, Serving
@@ -81,7 +81,7 @@ def add_page(app: FastAPI, serving: Serving, series: PageSeries, users: deque[st
     for name, media_type in FILES.items():
         app.get(f"/page/files/{name}", include_in_schema=False)(give(name, media_type))
 
-    @app.get("/page/state")
+    @app.get("/page/state", include_in_schema=False)
     async def state(
         since: Annotated[int, Query(ge=0, description="Number of the last point that is known")] = 0,
     ) -> PageState:
@@ -89,7 +89,7 @@ def add_page(app: FastAPI, serving: Serving, series: PageSeries, users: deque[st
         series.look()
         return _state(serving, series, users, since, clicks is not None)
 
-    @app.post("/page/click", responses={403: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}})
+    @app.post("/page/click", include_in_schema=False)
     async def click(request: ClickRequest) -> ClickAnswer:
         """Send an action as if the user had done it now; 403 unless `serve.page_clicks` is set."""
         if clicks is None:

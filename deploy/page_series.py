@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from urllib.parse import parse_qs
 
 from pydantic import BaseModel, Field
+from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.follower import Follower, Replica
@@ -103,10 +103,8 @@ class RecentUsers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; of one for a list, note the user."""
         if scope["type"] == "http" and scope["path"] == "/recommend":
-            asked = parse_qs(scope["query_string"].decode("ascii", "replace"), max_num_fields=8).get("user_id", [])
-            for user_id in asked[:1]:
-                if len(user_id.encode(errors="replace")) > MAX_ID_BYTES:
-                    continue
+            user_id = QueryParams(scope["query_string"]).get("user_id", "")
+            if 1 <= len(user_id.encode(errors="replace")) <= MAX_ID_BYTES:
                 if user_id in self._users:
                     self._users.remove(user_id)
                 self._users.appendleft(user_id)

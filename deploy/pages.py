@@ -1,25 +1,23 @@
 """Tables that commands print."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from deploy.answers import RecommendAnswer
 from streams.dead_letter_replay import ReplayedLetter
 from streams.dead_letters import DeadLetterRecord
 
 
-def recommendation_table(answer: Mapping[str, Any], title: str = "") -> Table:
+def recommendation_table(answer: RecommendAnswer, title: str = "") -> Table:
     """A /recommend answer as a table."""
-    heading = title or f"for user {answer['user_id']}"
-    caption = f"model {answer['model_version']}, {answer['model_age_seconds']:.1f} s old"
+    heading = title or f"for user {answer.user_id}"
+    caption = f"model {answer.model_version}, {answer.model_age_seconds:.1f} s old"
     table = Table("", "item", "title", "categories", "score", title=heading, caption=caption, title_justify="left")
-    for place, item in enumerate(answer["items"], 1):
-        score = f"{item['score']:.2f}"
-        table.add_row(
-            str(place), *(Text(cell) for cell in (item["item_id"], item["title"], ", ".join(item["categories"]))), score
-        )
+    for place, item in enumerate(answer.items, 1):
+        cells = (Text(cell) for cell in (item.item_id, item.title, ", ".join(item.categories)))
+        table.add_row(str(place), *cells, f"{item.score:.2f}")
     return table
 
 

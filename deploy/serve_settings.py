@@ -1,5 +1,6 @@
 """Settings of the serving process."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,25 @@ MAX_K = 500
 """Longest list that a request may ask for."""
 MAX_RANKED = 1_000
 """Most items that a request may have ranked."""
+MAX_BATCH = 100
+"""Most users of a batch."""
+MAX_BATCH_K = 100
+"""Longest lists that a batch may ask for."""
+MAX_EXPLAINED = 32
+"""Most events of which a request may ask what they change."""
+_LEAST = {
+    "exact_items": 0,
+    "cache_bytes": 0,
+    "sequence_bytes": 0,
+    "max_batch": 1,
+    "max_requests": 1,
+    "num_threads": 1,
+    "candidates": 1,
+    "max_impressions": 0,
+    "max_per_category": 0,
+    "max_per_author": 0,
+    "fresh_slots": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +50,10 @@ class ServeSettings:
     """How long a request looks for the worker that owns its user before it is answered 503."""
     alias: str = CHAMPION
     """Alias whose version answers: `champion` is the newest, unless `headwater snapshots rollback` holds it."""
+    canary_alias: str = ""
+    """A second alias, whose version answers a share of the users; empty: there is none."""
+    canary_share: float = 0.1
+    """Share of the users that the canary answers, by a hash of their ids."""
     poll_seconds: float = 0.5
     """Pause between two looks at the alias."""
     exact_items: int = 200_000
@@ -48,6 +72,21 @@ class ServeSettings:
     """Requests that are answered at one time; more are answered 503 at once."""
     page_clicks: bool = False
     """Whether the live page may send actions of any user; the demo sets it."""
+    candidates: int = 200
+    """Items that are retrieved where a list is ranked anew or capped; never fewer than the list is long."""
+    action_weights: tuple[str, ...] = ()
+    """`like=1`, `dislike=-0.5`, ...: what the probability of an action adds to an item's score; none: the order of
+    retrieval, which is what the prequential figures are about."""
+    max_impressions: int = 0
+    """An item that was shown so often without an action is left out; 0: never."""
+    max_per_category: int = 0
+    """Most items of a list that share a category; 0: any number."""
+    max_per_author: int = 0
+    """Most items of a list by one author; 0: any number."""
+    fresh_slots: int = 0
+    """Last places of a list that are kept for new items of the catalogue; the first place never is."""
+    fresh_seconds: float = 86_400.0
+    """How long an item is new, from its first record in the catalogue."""
     token: str = field(default="", repr=False)
     """What clients have to send as `Authorization: Bearer TOKEN`; empty: anyone may ask."""
     tls_certificate: Path | None = None
@@ -65,25 +104,33 @@ class ServeSettings:
         """What workers are asked with."""
         return HttpAccess(token=self.worker_token, certificate=self.worker_certificate)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """`action_weights` by name."""
+        return _parse_weights(self.action_weights)
+
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"port must be 1 to 65535, got {self.port}")
         check_alias_name(self.alias)
+        self._check_canary()
         self._check_urls()
         check_access(self.token, self.tls_certificate, self.tls_key)
-        for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds"):
+        _parse_weights(self.action_weights)
+        for name in ("sequence_timeout_seconds", "poll_seconds", "min_version_seconds", "fresh_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name, least in (
-            ("exact_items", 0),
-            ("cache_bytes", 0),
-            ("sequence_bytes", 0),
-            ("max_batch", 1),
-            ("max_requests", 1),
-            ("num_threads", 1),
-        ):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+
+    def _check_canary(self) -> None:
+        if not 0 <= self.canary_share <= 1:
+            raise ValueError(f"canary_share must be 0 to 1, got {self.canary_share}")
+        if self.canary_alias:
+            check_alias_name(self.canary_alias)
+        if self.canary_alias == self.alias:
+            raise ValueError(f"canary_alias must be another alias than alias, got {self.alias!r} twice")
 
     def _check_urls(self) -> None:
         if not self.worker_urls:
@@ -91,3 +138,18 @@ class ServeSettings:
         for url in self.worker_urls:
             if not url.startswith(("http://", "https://")) or url.endswith("/"):
                 raise ValueError(f"worker_urls must be like http://127.0.0.1:6066, got {url!r}")
+
+
+def _parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
+    weights = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name or not math.isfinite(weights[name]):
+            raise ValueError(f"action_weights must be like like=1 or hide=-0.5, got {text!r}")
+    if len(weights) < len(texts):
+        raise ValueError(f"action_weights must name each action once, got {texts}")
+    return weights

@@ -17,8 +17,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from deploy.answers import (
+    BatchAnswer,
+    BatchRequest,
     Delays,
     ErrorAnswer,
+    ExplainAnswer,
     FreshnessAnswer,
     HealthAnswer,
     Id,
@@ -28,17 +31,18 @@ from deploy.answers import (
     RecommendAnswer,
     SequenceAnswer,
 )
-from deploy.body_limit import BodyLimit
+from deploy.body_limit import MAX_BODY_BYTES, BodyLimit
 from deploy.broker import require_free_port
 from deploy.follower import Follower
 from deploy.freshness import Freshness
+from deploy.id_in_path import register_id_in_path
 from deploy.inference import Inference
 from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
 from deploy.page_clicks import Clicks
 from deploy.page_routes import add_page
 from deploy.page_series import PageSeries, RecentUsers, recent_users
 from deploy.sequences import SequenceClient, SequenceUnavailableError
-from deploy.serve_settings import MAX_K, ServeSettings
+from deploy.serve_settings import MAX_EXPLAINED, MAX_K, ServeSettings
 from deploy.serving import NotReadyError, OlderVersionError, Serving
 from deploy.serving_metrics import RequestTimes, ServingMetrics
 from deploy.token_check import TokenCheck
@@ -53,12 +57,29 @@ STOP_SECONDS = 5
 MAX_EVENTS = 1_000
 """Longest sequence that a request may ask for."""
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    422: {"model": ErrorAnswer, "description": "The request is not valid"},
-    503: {"model": ErrorAnswer, "description": "Nothing can be answered now; Retry-After says when to ask again"},
+_BUSY: dict[int | str, dict[str, Any]] = {
+    503: {
+        "model": ErrorAnswer,
+        "description": "Nothing can be answered now",
+        "headers": {
+            "Retry-After": {"description": "Seconds to wait before asking again", "schema": {"type": "integer"}}
+        },
+    }
 }
+_TOKEN: dict[int | str, dict[str, Any]] = {
+    401: {
+        "model": ErrorAnswer,
+        "description": "A token is needed, where the server has one",
+        "headers": {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    }
+}
+_ERRORS = _BUSY | _TOKEN | {422: {"model": ErrorAnswer, "description": "The request is not valid"}}
 _MODEL_ERRORS = _ERRORS | {
     409: {"model": ErrorAnswer, "description": "The version that is asked for at least does not answer yet"}
+}
+_BODY_ERRORS = _MODEL_ERRORS | {
+    400: {"model": ErrorAnswer, "description": "The body is no UTF-8"},
+    413: {"model": ErrorAnswer, "description": f"The body is larger than {MAX_BODY_BYTES} bytes"},
 }
 
 
@@ -138,12 +159,17 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
 
 
 def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, snapshots: SnapshotSettings) -> Serving:
-    freshness = Freshness(_now_ms)
     store = SnapshotStore(snapshots)
+
+    def follower(alias: str) -> Follower:
+        return Follower(
+            store, Freshness(_now_ms), poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=alias
+        )
+
+    champion = follower(serve.alias)
     return Serving(
-        follower=Follower(
-            store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
-        ),
+        follower=champion,
+        canary=follower(serve.canary_alias) if serve.canary_alias else None,
         sequences=SequenceClient(
             serve.worker_urls,
             timeout_seconds=serve.sequence_timeout_seconds,
@@ -152,9 +178,9 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
         ),
         inference=Inference(cache_bytes=serve.cache_bytes, max_batch=serve.max_batch),
         catalogue=Catalogue(kafka, topics.items),
-        freshness=freshness,
+        freshness=champion.freshness,
         clock_ms=_now_ms,
-        min_version_seconds=serve.min_version_seconds,
+        rules=serve,
     )
 
 
@@ -168,12 +194,29 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         """The best items for the user now; a user without events gets what the model gives any newcomer."""
         return await serving.recommend(user_id, k, min_version)
 
-    @app.post("/rank", responses=_MODEL_ERRORS)
+    @app.post("/batch", responses=_BODY_ERRORS)
+    async def batch(request: BatchRequest) -> BatchAnswer:
+        """The best items for each of several users; one who cannot be answered has an error of its own."""
+        return await serving.batch(request.user_ids, request.k, request.min_version)
+
+    @app.post("/rank", responses=_BODY_ERRORS)
     async def rank(request: RankRequest) -> RankAnswer:
         """The probability of each action of the user on each of the given items."""
         return await serving.rank(request.user_id, request.item_ids, request.min_version)
 
-    @app.get("/users/{user_id:path}/sequence", responses=_ERRORS)
+    @app.get("/explain", responses=_MODEL_ERRORS)
+    async def explain(
+        user_id: Annotated[Id, Query()],
+        item_id: Annotated[Id, Query()],
+        last: Annotated[int, Query(ge=1, le=MAX_EXPLAINED, description="Newest events that are looked at")] = 16,
+        min_version: Annotated[MinVersion | None, Query()] = None,
+    ) -> ExplainAnswer:
+        """Why the item has its score for the user now: its parts, and what each of the newest events has changed."""
+        return await serving.explain(user_id, item_id, last, min_version)
+
+    register_id_in_path()
+
+    @app.get("/users/{user_id:id}/sequence", responses=_ERRORS)
     async def sequence(
         user_id: Annotated[Id, Path()],
         last: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most events")] = 100,
@@ -183,12 +226,12 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
 
 
 def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> None:
-    @app.get("/healthz", responses={503: _ERRORS[503]})
+    @app.get("/healthz", responses=_BUSY)
     async def healthz() -> HealthAnswer:
         """200 once a model is loaded and the catalogue has been read, 503 before."""
         return serving.health()
 
-    @app.get("/freshness")
+    @app.get("/freshness", responses=_BUSY | _TOKEN)
     async def freshness() -> FreshnessAnswer:
         """How long events took into the weights that answer."""
         replica = serving.follower.replica
@@ -204,7 +247,7 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
             model_age_seconds=None if replica is None else serving.age_seconds(replica),
         )
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_TOKEN)
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

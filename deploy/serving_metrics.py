@@ -28,7 +28,8 @@ class ServingMetrics(Collector):
             registry=self.registry,
         )
         self.registry.register(self)
-        self.registry.register(serving.freshness)
+        for part in (serving.freshness, serving.times, serving.hits, serving.inference.seconds):
+            self.registry.register(part)
 
     def collect(self) -> Iterator[Metric]:
         """One family for each count or level."""
@@ -52,14 +53,7 @@ class ServingMetrics(Collector):
         yield GaugeMetricFamily("headwater_user_cache_bytes", "What is kept of users.", value=caches.num_bytes)
         told_bytes = sequences.told.num_bytes
         yield GaugeMetricFamily("headwater_sequence_bytes", "Sequences that are held.", value=told_bytes)
-        followed = follower.followed
-        if followed is not None:
-            pinned = GaugeMetricFamily("headwater_alias_pinned", "1 where the alias is held back.", labels=["alias"])
-            pinned.add_metric([follower.alias], followed.pinned)
-            yield pinned
-            moves = GaugeMetricFamily("headwater_alias_generation", "Moves of the alias.", labels=["alias"])
-            moves.add_metric([follower.alias], followed.generation)
-            yield moves
+        yield from self._by_alias()
         replica = follower.replica
         if replica is not None:
             version = GaugeMetricFamily("headwater_model_version", "The version that answers.", labels=["run_id"])
@@ -69,6 +63,22 @@ class ServingMetrics(Collector):
             yield GaugeMetricFamily("headwater_model_age_seconds", "Time since it was cut.", value=age_seconds)
             num_items = replica.recommender.num_items
             yield GaugeMetricFamily("headwater_model_items", "Items that the model knows.", value=num_items)
+
+    def _by_alias(self) -> Iterator[Metric]:
+        split = self.serving.split
+        pinned = GaugeMetricFamily("headwater_alias_pinned", "1 where the alias is held back.", labels=["alias"])
+        moves = GaugeMetricFamily("headwater_alias_generation", "Moves of the alias.", labels=["alias"])
+        versions = GaugeMetricFamily("headwater_alias_version", "The alias' version here.", labels=["alias", "run_id"])
+        for follower in split.followers:
+            if follower.followed is not None:
+                pinned.add_metric([follower.alias], follower.followed.pinned)
+                moves.add_metric([follower.alias], follower.followed.generation)
+            if follower.replica is not None:
+                manifest = follower.replica.manifest
+                versions.add_metric([follower.alias, manifest.run_id], manifest.version)
+        yield from (pinned, moves, versions)
+        help_text = "Requests that the champion answered as the canary could not."
+        yield CounterMetricFamily("headwater_canary_fallbacks", help_text, value=split.num_fallbacks)
 
 
 class RequestTimes:

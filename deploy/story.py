@@ -4,8 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from deploy.answers import ItemFacts, RecommendAnswer
 from deploy.client import ServerClient, send_action
 from deploy.genres import genre_runs
 from storage.errors import SetupError
@@ -30,28 +30,28 @@ class Story:
     user_id: str
     genre: str
     liked: Sequence[Item]
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
+    before: RecommendAnswer
+    after: RecommendAnswer
 
     @property
     def share_before(self) -> float:
         """Share of the genre in the list before the likes."""
-        return genre_share(self.before, self.genre)
+        return genre_share(self.before.items, self.genre)
 
     @property
     def share_after(self) -> float:
         """Share of the genre in the list after them."""
-        return genre_share(self.after, self.genre)
+        return genre_share(self.after.items, self.genre)
 
 
-def genre_share(answer: Mapping[str, Any], genre: str) -> float:
-    """Share of a /recommend answer's items that are of the genre.
+def genre_share(items: Sequence[ItemFacts], genre: str) -> float:
+    """Share of the items that are of the genre.
 
-    >>> genre_share({"items": [{"categories": ["War"]}, {"categories": []}]}, "War")
+    >>> war = ItemFacts(item_id="1", title="", categories=["War"])
+    >>> genre_share([war, war.model_copy(update={"categories": []})], "War")
     0.5
     """
-    items = answer["items"]
-    return sum(genre in item["categories"] for item in items) / max(1, len(items))
+    return sum(genre in item.categories for item in items) / max(1, len(items))
 
 
 def pick_user(dataset: Dataset) -> str:
@@ -61,7 +61,9 @@ def pick_user(dataset: Dataset) -> str:
     return next(user for user in reversed(dataset.user_ids) if counts[user] <= middling)
 
 
-def pick_genre(before: Mapping[str, Any], dataset: Dataset, user_id: str, action: str) -> tuple[str, list[Item]] | None:
+def pick_genre(
+    before: Sequence[ItemFacts], dataset: Dataset, user_id: str, action: str
+) -> tuple[str, list[Item]] | None:
     """A genre that is rare in the list and comes in long runs, and items liked in its runs that the user has not met.
 
     None where the stream has no runs of a genre.
@@ -93,21 +95,21 @@ def tell_story(
     """
     user_id = pick_user(dataset)
     before = client.recommend(user_id, LIST_LENGTH)
-    picked = pick_genre(before, dataset, user_id, action)
+    picked = pick_genre(before.items, dataset, user_id, action)
     if picked is None:
         return None
     genre, items = picked
     partitions = {}
     for item in items:
         sequence = send_action(client, kafka, topics, user_id, item.item_id, action, value)
-        partitions[sequence["partition"]] = sequence["applied"]
+        partitions[sequence.partition] = sequence.applied
     return Story(user_id=user_id, genre=genre, liked=items, before=before, after=_after(client, user_id, partitions))
 
 
-def _after(client: ServerClient, user_id: str, partitions: Mapping[int, int]) -> Mapping[str, Any]:
+def _after(client: ServerClient, user_id: str, partitions: Mapping[int, int]) -> RecommendAnswer:
     deadline = time.monotonic() + NEW_WEIGHTS_SECONDS
     while time.monotonic() < deadline:
-        learned = client.health()["learned"]
+        learned = client.health().learned
         if all(learned.get(str(partition), -1) >= offset for partition, offset in partitions.items()):
             return client.recommend(user_id, LIST_LENGTH)
         time.sleep(0.2)

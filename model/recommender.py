@@ -19,6 +19,7 @@ from model.forward import pad_to_tile
 from model.hstu import HSTU
 from model.item_index import item_index
 from model.item_keys import item_keys
+from model.item_score import ItemScore
 from model.layout import Integers
 from model.network import Network, load_dense
 from model.packed_ids import unpack_ids
@@ -72,8 +73,8 @@ class Recommender:
         # Scores are in units of the cosine: what is counted is multiplied by the temperature instead.
         gates = (retrieval.gates * self._temperature).tolist()
         self._gates = dict(zip(settings.counts, gates, strict=True))
-        counts_L = torch.from_numpy(arrays["items.count"][self._shown])
-        bias_L = torch.log1p(counts_L) * self._gates.get("popularity", 0.0)
+        self._popularity_I = np.log1p(arrays["items.count"]) * np.float32(self._gates.get("popularity", 0.0))
+        bias_L = torch.from_numpy(self._popularity_I[self._shown])
         self.index = item_index(unit_rows(weight[self._shown]), bias_L, exact_items)
 
     @classmethod
@@ -112,10 +113,7 @@ class Recommender:
         A user without history is answered from BOS. Raises `ValueError` for k < 1.
         """
         question = BestItems(sequence=sequence, now_ms=now_ms, k=k, unavailable=unavailable)
-        window = self._window(sequence, now_ms, [])
-        last = self._network.token_order.tokens_per_event * window.end
-        query_D = self._encode(self._batch(window))[1][last]
-        return self.best_items([question], query_D.unsqueeze(0))[0]
+        return self.best_items([question], self._query(sequence, now_ms).unsqueeze(0))[0]
 
     @torch.inference_mode()
     def best_items(self, questions: Sequence[BestItems], queries_QD: Tensor) -> list[list[tuple[str, float]]]:
@@ -154,6 +152,32 @@ class Recommender:
         scores_U = self.index.scores(query_D, places_U) + self._gates["transitions"] * np.log1p(strengths_U)
         order = np.argsort(-scores_U, kind="stable")
         return dict(zip(places_U[order].tolist(), scores_U[order].tolist(), strict=True))
+
+    @torch.inference_mode()
+    def scores(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[ItemScore]:
+        """What retrieval gives each item, in the order asked, whether it may be shown or not."""
+        query_D = self._query(sequence, now_ms)
+        rows = self._rows_of(item_ids)
+        item_ED, unknown = self._weight[rows], np.flatnonzero(rows == 0)
+        keys = self._contents.known_keys(item_keys(item_ids[place] for place in unknown.tolist()))
+        item_ED[unknown] = self._network.shared(keys) + self._network.content(self._contents.words(keys))
+        acted = last_acted(own := self._rows_of(sequence.item_ids), sequence.actions * (own > 0))
+        rows_M, strengths_M = self._memory.read(acted)
+        followed_E = (strengths_M * (rows_M == rows[:, None])).sum(1)
+        # In units of the cosine, as all that is counted here.
+        parts_E3 = np.stack(
+            [
+                (unit_rows(item_ED) @ query_D).numpy(),
+                np.where(rows > 0, self._popularity_I[rows], 0),
+                self._gates.get("transitions", 0.0) * np.log1p(followed_E),
+            ],
+            -1,
+        )
+        parts = (parts_E3 / self._temperature).tolist()
+        return [
+            ItemScore(similarity, popularity, transitions, row > 0)
+            for (similarity, popularity, transitions), row in zip(parts, rows.tolist(), strict=True)
+        ]
 
     @torch.inference_mode()
     def rank(self, sequence: UserSequence, *, now_ms: int, item_ids: Sequence[str]) -> list[dict[str, float]]:
@@ -211,6 +235,11 @@ class Recommender:
         names = self.settings.actions
         rows: list[list[float]] = torch.sigmoid(told_EK[:, : len(names)]).tolist()
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _query(self, sequence: UserSequence, now_ms: int) -> Tensor:
+        """Unit vector [D] of the last token of the history: what the next item is retrieved with."""
+        window, num_tokens = self.history(sequence, now_ms)
+        return self._encode(self._batch(window))[1][num_tokens - 1]
 
     def _encode(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Items as the backbone is given them, and what it gives, [T, D] each."""

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from bisect import insort
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
@@ -13,6 +14,8 @@ from streams.kafka_settings import KafkaSettings
 
 POLL_MS = 200
 """How long one poll waits for records."""
+MAX_NEWEST = 1_000
+"""Items whose first time is kept, the newest."""
 RETRY_SECONDS = 1.0
 """Pause before the broker, or a topic that is not there, is tried again."""
 
@@ -39,6 +42,7 @@ class Catalogue:
         self.unavailable: frozenset[str] = frozenset()
         """Ids of the items that must not be recommended."""
         self._items: dict[str, Item] = {}
+        self._newest: list[tuple[int, str]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="catalogue", daemon=True)
 
@@ -50,6 +54,15 @@ class Catalogue:
     def get(self, item_id: str) -> Item | None:
         """The item; None where the catalogue does not know it."""
         return self._items.get(item_id)
+
+    def newest(self, since_ms: int) -> list[str]:
+        """Of the newest `MAX_NEWEST` items those that came since then and may be shown, the newest first.
+
+        An item came with its first record that is there: compaction takes the older ones of an item that was changed.
+        """
+        newest = reversed(self._newest[:])
+        came = [item_id for first_ms, item_id in newest if first_ms >= since_ms and item_id in self._items]
+        return [item_id for item_id in came if item_id not in self.unavailable]
 
     def start(self) -> None:
         """Begin to read."""
@@ -98,7 +111,7 @@ class Catalogue:
     def _apply(self, reading: "_Reading", records: list[Any]) -> None:
         for record in records:
             try:
-                reading.apply(record.key, record.value)
+                reading.apply(record.key, record.value, record.timestamp)
             except InvalidItemError as error:
                 self.num_invalid += 1
                 place = f"{record.topic}[{record.partition}]@{record.offset}"
@@ -107,7 +120,7 @@ class Catalogue:
     def _publish(self, reading: "_Reading") -> None:
         if reading.unavailable != self.unavailable:
             self.unavailable = frozenset(reading.unavailable)
-        self._items = reading.items
+        self._items, self._newest = reading.items, reading.newest
         self.problem = None
         self.ready = True
 
@@ -118,12 +131,18 @@ class _Reading:
     def __init__(self) -> None:
         self.items: dict[str, Item] = {}
         self.unavailable: set[str] = set()
+        self.newest: list[tuple[int, str]] = []
+        """When the last few items that came were first told of (Kafka's time), oldest first."""
 
-    def apply(self, key: bytes | None, value: bytes | None) -> None:
+    def apply(self, key: bytes | None, value: bytes | None, kafka_ms: int) -> None:
         item = decode_news(key, value)
         if isinstance(item, Withdrawn):
             self.items.pop(item.item_id, None)
+            self.newest = [came for came in self.newest if came[1] != item.item_id]
         else:
+            if item.item_id not in self.items:
+                insort(self.newest, (kafka_ms, item.item_id))
+                del self.newest[:-MAX_NEWEST]
             self.items[item.item_id] = item
         if isinstance(item, Withdrawn) or item.is_shown:
             self.unavailable.discard(item.item_id)

@@ -12,6 +12,7 @@ from deploy.follower import Follower
 from deploy.freshness import Freshness
 from deploy.inference import Inference
 from deploy.sequences import SequenceClient
+from deploy.serve_settings import ServeSettings
 from deploy.server import create_app
 from deploy.serving import Serving
 from storage.snapshot_settings import SnapshotSettings
@@ -29,7 +30,7 @@ EVENT_MS = 50_000
 class House:
     """A server's parts: a real store, follower and model, workers without a network, a catalogue without Kafka."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **rules: Any) -> None:
         self.store = SnapshotStore(SnapshotSettings(url=str(folder), keep=100))
         self.workers = Workers()
         self.workers.body = {"item_ids": list(ITEM_IDS[:2])}
@@ -37,6 +38,10 @@ class House:
         self.catalogue.ready = True
         freshness = Freshness(lambda: NOW_MS)
         self.follower = Follower(self.store, freshness, poll_seconds=60)
+        settings, alias = ServeSettings(**rules), rules.get("canary_alias")
+        self.canary = None
+        if alias:
+            self.canary = Follower(self.store, Freshness(lambda: NOW_MS), poll_seconds=60, alias=alias)
         self.serving = Serving(
             follower=self.follower,
             sequences=SequenceClient(URLS, timeout_seconds=0.5, transport=self.workers),
@@ -44,6 +49,8 @@ class House:
             catalogue=self.catalogue,
             freshness=freshness,
             clock_ms=lambda: NOW_MS,
+            rules=settings,
+            canary=self.canary,
         )
 
     def publish(self, version: int, **changes: Any) -> None:
@@ -51,6 +58,8 @@ class House:
         assert self.follower.poll()
 
     def know(self, *items: Item) -> None:
+        """Let this be the catalogue, all of it as new as can be."""
+        self.catalogue._newest = [(NOW_MS, item.item_id) for item in items]
         self.catalogue._items = {item.item_id: item for item in items}
         self.catalogue.unavailable = frozenset(item.item_id for item in items if not item.available)
 
@@ -65,6 +74,15 @@ class House:
 
     def ask(self, path: str, **params: Any) -> httpx.Response:
         return self.send("GET", path, params=params)
+
+    def ask_each(self, *asked: tuple[str, dict[str, Any]]) -> list[httpx.Response]:
+        """What is answered to (path, parameters), one after the other."""
+
+        async def ask() -> list[httpx.Response]:
+            async with self.client() as client:
+                return [await client.get(path, params=params) for path, params in asked]
+
+        return asyncio.run(ask())
 
     def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         async def send() -> httpx.Response:

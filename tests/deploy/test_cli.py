@@ -290,9 +290,9 @@ def test_a_click_sends_what_was_typed(run: Run, monkeypatch: pytest.MonkeyPatch)
     """User and item that are swapped teach nonsense."""
     sent: list[Any] = []
 
-    def send(client: Any, kafka: Any, topics: Any, *rest: Any) -> dict[str, Any]:
+    def send(client: Any, kafka: Any, topics: Any, *rest: Any) -> Any:
         sent.append((client.url, kafka.group, topics.prefix, *rest))
-        return {"events": [{"item_id": "50", "title": "Star Wars"}]}
+        return SimpleNamespace(events=[SimpleNamespace(item_id="50", title="Star Wars")])
 
     monkeypatch.setattr("deploy.client.send_action", send)
     server = ("--server", "http://s:1")

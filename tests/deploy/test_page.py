@@ -118,6 +118,7 @@ def test_users_asked_for_lately_are_offered(house: House) -> None:
                 await made.get("/recommend", params={"user_id": f"ü{number}"})
             await made.get("/recommend", params={"user_id": "x" * 300})
             await made.get("/recommend")
+            await made.get("/recommend?" + "&".join(f"x{number}=1" for number in range(2_000)))
             await made.get("/users/other/sequence")
             return list((await made.get("/page/state")).json()["users"])
 

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 from rich.table import Table
 
+from deploy.answers import RecommendAnswer, Recommendation
 from deploy.pages import dead_letter_table, recommendation_table
 from streams.dead_letters import DeadLetterRecord
 
@@ -15,15 +16,17 @@ def printed(table: Table) -> str:
     return out.getvalue()
 
 
-ANSWER = {
-    "user_id": "17",
-    "model_version": "run/v3",
-    "model_age_seconds": 2.345,
-    "items": [
-        {"item_id": "50", "title": "Star Wars (1977)", "categories": ["Action", "Sci-Fi"], "score": 1.234},
-        {"item_id": "x", "title": "", "categories": [], "score": -0.5},
+ANSWER = RecommendAnswer(
+    user_id="17",
+    model_version="run/v3",
+    model_age_seconds=2.345,
+    alias="champion",
+    applied=7,
+    items=[
+        Recommendation(item_id="50", title="Star Wars (1977)", categories=["Action", "Sci-Fi"], score=1.234),
+        Recommendation(item_id="x", title="", categories=[], score=-0.5),
     ],
-}
+)
 
 
 def test_a_list_is_numbered_and_says_whose_and_of_which_model() -> None:
@@ -40,8 +43,8 @@ def test_a_list_is_numbered_and_says_whose_and_of_which_model() -> None:
 
 def test_brackets_in_a_title_are_no_markup() -> None:
     """A title of a user's own catalogue would vanish from the list, or end it with a traceback."""
-    item = {"item_id": "[red]", "title": "[/b] REC [bold]", "categories": [], "score": 1.0}
-    assert "[/b] REC [bold]" in printed(recommendation_table({**ANSWER, "items": [item]}))
+    item = Recommendation(item_id="[red]", title="[/b] REC [bold]", categories=[], score=1.0)
+    assert "[/b] REC [bold]" in printed(recommendation_table(ANSWER.model_copy(update={"items": [item]})))
 
 
 def test_a_dead_letter_says_where_it_was_and_why() -> None:

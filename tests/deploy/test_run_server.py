@@ -112,13 +112,18 @@ def test_tls_and_a_token_keep_others_out(tmp_path: Path) -> None:
         server_process(tmp_path, url, broker, "secret", *tls, verify=trusted),
     ):
         assert httpx.get(f"{url}/metrics", verify=trusted).status_code == httpx.codes.UNAUTHORIZED
-        mine = ServerClient(url, HttpAccess(token="secret", certificate=tmp_path / "chain.pem"))
-        with pytest.raises(SetupError, match=r"answered 503: .*no snapshot"):
-            mine.recommend("ada", 10)
-        with pytest.raises(SetupError, match=r"answered 401: .*serve\.token"):
-            ServerClient(url, HttpAccess(token="Secret", certificate=tmp_path / "chain.pem")).recommend("ada", 10)
-        with pytest.raises(SetupError, match="certificate"):
-            ServerClient(url, HttpAccess(token="secret")).recommend("ada", 10)
+        chain = tmp_path / "chain.pem"
+        with (
+            ServerClient(url, HttpAccess(token="secret", certificate=chain)) as mine,
+            ServerClient(url, HttpAccess(token="Secret", certificate=chain)) as other,
+            ServerClient(url, HttpAccess(token="secret")) as trusting,
+        ):
+            with pytest.raises(SetupError, match=r"answered 503: .*no snapshot"):
+                mine.recommend("ada", 10)
+            with pytest.raises(SetupError, match=r"answered 401: .*serve\.token"):
+                other.recommend("ada", 10)
+            with pytest.raises(SetupError, match="certificate"):
+                trusting.recommend("ada", 10)
 
 
 @pytest.mark.parametrize(

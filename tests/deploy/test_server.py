@@ -178,7 +178,7 @@ def test_a_worker_with_other_actions_is_refused(house: House) -> None:
     assert "same settings" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("user_id", ["u", "a/b/sequence", "ü/ü", "x" * 256, "%2F?#&"])
+@pytest.mark.parametrize("user_id", ["u", "a/b/sequence", "ü/ü", "x" * 256, "%2F?#&", "\n \n", "a\0"])
 def test_a_users_sequence_is_shown_with_titles(house: House, user_id: str) -> None:
     """It needs no model, so that a first event can be seen before the first snapshot."""
     house.know(Item(item_id=ITEM_IDS[1], title="Second"))
@@ -317,10 +317,12 @@ def test_the_api_describes_itself(house: House) -> None:
     assert set(paths) == {
         "/recommend",
         "/rank",
+        "/batch",
+        "/explain",
         "/users/{user_id}/sequence",
         "/healthz",
         "/freshness",
         "/metrics",
     }
-    assert {"200", "409", "422", "503"} == set(paths["/recommend"]["get"]["responses"])
-    assert {"200", "422", "503"} == set(paths["/users/{user_id}/sequence"]["get"]["responses"])
+    assert {"200", "401", "409", "422", "503"} == set(paths["/recommend"]["get"]["responses"])
+    assert {"200", "401", "422", "503"} == set(paths["/users/{user_id}/sequence"]["get"]["responses"])

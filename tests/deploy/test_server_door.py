@@ -21,7 +21,7 @@ def house(tmp_path: Path) -> House:
 def test_an_answer_is_of_the_version_that_is_asked_for_or_later(house: House) -> None:
     """A client that has seen a version would be answered by an older one of another replica."""
     house.publish(7)
-    house.serving.min_version_seconds = 0.1
+    house.serving.rules = ServeSettings(min_version_seconds=0.1)
     wanted = ("run/v6", "run/v7", "run/v8", "other/v1")
 
     async def ask() -> list[httpx.Response]:
@@ -41,7 +41,7 @@ def test_an_answer_is_of_the_version_that_is_asked_for_or_later(house: House) ->
 def test_a_version_that_comes_in_time_is_waited_for(house: House) -> None:
     """A client would be refused though the version is a moment away."""
     house.publish(1)
-    house.serving.min_version_seconds = 5.0
+    house.serving.rules = ServeSettings(min_version_seconds=5.0)
 
     async def ask() -> httpx.Response:
         async with house.client() as client:

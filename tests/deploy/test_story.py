@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deploy import story as module
+from deploy.answers import RecommendAnswer, Recommendation
 from deploy.genres import MIN_RUNS, genre_runs
 from deploy.story import pick_genre, pick_user, tell_story
 from storage.errors import SetupError
@@ -44,8 +45,13 @@ def all_liked(user: str = "regular") -> list[tuple[str, str, int]]:
     return [(user, item, 1) for item in (*WAR, *LOVE, *FEW)]
 
 
-def answer(*genres: str) -> dict[str, Any]:
-    return {"items": [{"item_id": f"i{place}", "categories": [genre]} for place, genre in enumerate(genres)]}
+def answer(*genres: str) -> RecommendAnswer:
+    items = [
+        Recommendation(item_id=f"i{place}", title="", categories=[genre], score=0) for place, genre in enumerate(genres)
+    ]
+    return RecommendAnswer(
+        model_version="run/v1", model_age_seconds=1, alias="champion", user_id="ada", applied=1, items=items
+    )
 
 
 def test_the_user_is_of_middling_activity_and_came_last() -> None:
@@ -101,11 +107,11 @@ def test_liked_means_the_action_that_is_sent() -> None:
 def test_a_set_without_runs_has_no_story() -> None:
     """An error would end the demo at its very end."""
     rows = dataset_factory([("regular", item, 1) for item in FEW])
-    assert pick_genre(answer("War"), rows, "ada", "like") is None
+    assert pick_genre(answer("War").items, rows, "ada", "like") is None
 
 
-def picked(before: dict[str, Any], rows: Dataset) -> tuple[str, list[Item]]:
-    found = pick_genre(before, rows, "ada", "like")
+def picked(before: RecommendAnswer, rows: Dataset) -> tuple[str, list[Item]]:
+    found = pick_genre(before.items, rows, "ada", "like")
     assert found is not None
     return found
 
@@ -118,14 +124,14 @@ class Client:
         self.answers = iter([answer("War", "War"), answer("War", "Love")])
         self.learned_when_asked: list[int] = []
 
-    def recommend(self, user_id: str, k: int) -> dict[str, Any]:
+    def recommend(self, user_id: str, k: int) -> RecommendAnswer:
         assert k == module.LIST_LENGTH
         self.learned_when_asked.append(self.looks)
         return next(self.answers)
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> SimpleNamespace:
         self.looks -= 1
-        return {"learned": {"1": 12 if self.looks <= 0 else 11}}
+        return SimpleNamespace(learned={"1": 12 if self.looks <= 0 else 11})
 
 
 @pytest.fixture
@@ -136,7 +142,7 @@ def likes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str, float | 
         client: object, kafka: object, topics: object, user: str, item: str, action: str, value: float | None
     ) -> Any:
         sent.append((user, item, action, value))
-        return {"partition": 1, "applied": 9 + len(sent)}
+        return SimpleNamespace(partition=1, applied=9 + len(sent))
 
     monkeypatch.setattr(module, "send_action", send)
     clock = SimpleNamespace(now=0.0)
@@ -178,4 +184,4 @@ def test_likes_that_are_never_learned_end_the_story(likes: list[Any]) -> None:
 
 def test_an_empty_list_has_no_share() -> None:
     """A division by zero at the very end of the demo."""
-    assert module.genre_share({"items": []}, "War") == 0
+    assert module.genre_share([], "War") == 0

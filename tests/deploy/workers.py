@@ -24,6 +24,7 @@ class Workers(httpx.AsyncBaseTransport):
         self.body: dict[str, Any] = {}
         self.asked: Counter[str] = Counter()
         self.asked_twice = asyncio.Event()
+        self.asked_sequence = asyncio.Event()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = f"http://{request.url.host}:{request.url.port}"
@@ -36,6 +37,7 @@ class Workers(httpx.AsyncBaseTransport):
         if request.url.path == "/state":
             mine = {str(number): {"applied": 1} for number, owner in self.owners.items() if owner == url}
             return httpx.Response(200, json={"num_partitions": NUM_PARTITIONS, "partitions": mine})
+        self.asked_sequence.set()
         user_id = request.url.params["user_id"]
         partition = partition_of(user_id, NUM_PARTITIONS)
         forwarded = {}

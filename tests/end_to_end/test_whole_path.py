@@ -106,15 +106,15 @@ def test_what_a_user_does_changes_the_answer_and_reaches_the_weights(broker: Bro
                 break
         wait_until("a model answers", lambda: _answers(installation))
         before = client.recommend("newcomer", 10)
-        assert all(item["title"].startswith("Title ") for item in before["items"])
-        liked = before["items"][0]["item_id"]
+        assert all(item.title.startswith("Title ") for item in before.items)
+        liked = before.items[0].item_id
         sequence = send_action(client, settings.kafka, settings.topics, "newcomer", liked, "like")
-        assert [(event["item_id"], event["actions"]) for event in sequence["events"]] == [(liked, ["like"])]
+        assert [(event.item_id, event.actions) for event in sequence.events] == [(liked, ["like"])]
         after = client.recommend("newcomer", 10)
-        assert liked not in [item["item_id"] for item in after["items"]]
-        partition, offset = str(sequence["partition"]), sequence["applied"]
-        wait_until("the like is in the weights", lambda: client.health()["learned"].get(partition, -1) >= offset)
-        assert client.recommend("newcomer", 10)["model_version"] != before["model_version"]
+        assert liked not in [item.item_id for item in after.items]
+        partition, offset = str(sequence.partition), sequence.applied
+        wait_until("the like is in the weights", lambda: client.health().learned.get(partition, -1) >= offset)
+        assert client.recommend("newcomer", 10).model_version != before.model_version
         assert installation.verify().is_exact
 
 

@@ -185,3 +185,31 @@ def test_best_first_is_a_stable_sort_whatever_is_asked() -> None:
         for count in (1, 3, 100):
             assert list(best_first(scores, count)) == expected
     assert list(best_first(np.array([1.0, np.nan, 2.0], np.float32), 1)) == [2, 0, 1]
+
+
+def test_the_parts_of_an_item_s_score_add_up_to_what_it_is_retrieved_by(recommender: Recommender) -> None:
+    """What explains a list would be of another one."""
+    sequence = sequence_of([f"i{number}" for number in range(12)])
+    best = recommender.recommend(sequence, now_ms=20_000, k=1_000)
+    ids = [item_id for item_id, _ in best]
+    scores = recommender.scores(sequence, now_ms=20_000, item_ids=ids)
+    assert [score.total for score in scores] == pytest.approx([score for _, score in best], abs=1e-4)
+    assert all(score.has_row and score.popularity > 0 for score in scores)
+    followers = [item_id for item_id, score in zip(ids, scores, strict=True) if score.transitions]
+    assert 0 < len(followers) < len(ids)
+
+
+def test_an_item_without_a_row_is_scored_by_what_it_shares(learner: OnlineLearner) -> None:
+    """An item of today could not be compared with the others, or would be as popular as row 0."""
+    arrays = dict(learner.state()[0])
+    shape = arrays["dense.shared_items"].shape
+    arrays["dense.shared_items"] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    recommender = Recommender.from_state(SMALL, arrays)
+    sequence = sequence_of(["i1", "i2"])
+    known, new, other = recommender.scores(sequence, now_ms=20_000, item_ids=["i5", "new", "other"])
+    assert known.has_row
+    assert not new.has_row
+    assert (new.popularity, new.transitions) == (0, 0)
+    assert new.similarity not in (other.similarity, known.similarity)
+    assert recommender.scores(sequence, now_ms=20_000, item_ids=["new"])[0].similarity == pytest.approx(new.similarity)
+    assert recommender.scores(sequence, now_ms=20_000, item_ids=[]) == []

@@ -137,3 +137,27 @@ def test_an_unreachable_broker_is_named_and_stopping_is_quick(caplog: pytest.Log
     catalogue.stop()
     assert not catalogue._thread.is_alive()
     gc.collect()
+
+
+def test_the_newest_items_are_told_as_long_as_they_may_be_shown(
+    topics: TopicSettings, producer: Any, catalogue_factory: Callable[[str], Catalogue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is new would be shown to nobody; what was changed would be new again."""
+    monkeypatch.setattr("streams.catalogue.MAX_NEWEST", 3)
+
+    def came(item_id: str, kafka_ms: int, **news: Any) -> None:
+        value = encode_item(Item(item_id=item_id, **news))
+        producer.send(topics.items, key=item_id.encode(), value=value, timestamp_ms=kafka_ms)
+
+    for number, item_id in enumerate("abcd"):
+        came(item_id, 1_000 + number)
+    came("b", 9_000, title="changed")
+    producer.flush()
+    catalogue = catalogue_factory(topics.items)
+    assert catalogue.newest(0) == ["d", "c", "b"]
+    assert catalogue.newest(1_002) == ["d", "c"]
+    came("d", 9_001, available=False)
+    producer.send(topics.items, key=b"c", value=None)
+    producer.flush()
+    until(lambda: catalogue.get("c") is None)
+    assert catalogue.newest(0) == ["b"]
