@@ -138,6 +138,7 @@ class FreshnessAnswer(BaseModel):
     """How old events are when an answer first knows them, over all of them since the server's start."""
 
     event_to_weights: Delays
+    parts: dict[str, Delays] = Field(description="What that is made up of, in the order of a record's way")
     versions_seen: int = Field(description="Versions loaded since the server's start")
     model_version: str | None
     model_age_seconds: float | None

@@ -17,7 +17,7 @@ from deploy.broker import broker_command, free_port, port_is_free
 from deploy.client import client_of
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
-from deploy.pages import recommendation_table
+from deploy.pages import freshness_table, recommendation_table
 from deploy.settings import Settings, dump_settings
 from deploy.story import Story, tell_story
 from deploy.supervisor import Managed, Supervisor, headwater_command
@@ -185,6 +185,7 @@ class Demo:
             "snapshots": int(learner.value("headwater_snapshot_version")),
             "event_to_sequence_p95_seconds": worker.quantile("headwater_event_to_sequence_seconds", 0.95),
             "event_to_weights_p95_seconds": freshness.get("event_to_weights", {}).get("p95_seconds"),
+            "freshness": freshness,
             "restarts": self.supervisor.restarts(),
             "seconds": round(seconds, 1),
             **told,
@@ -195,7 +196,11 @@ class Demo:
         self.console.print()
         for name, value in summary.items():
             text = f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
-            self._say(f"  {name:34} {text}")
+            if name != "freshness":
+                self._say(f"  {name:34} {text}")
+        if summary["freshness"]:
+            self._say("\nFrom an event to weights that answer, part by part:")
+            self.console.print(freshness_table(summary["freshness"]))
         self._say("\nWhat to try next:")
         if not self.options.forever:
             self._say("  make demo ARGS=--forever           the same, and everything stays up for what follows")

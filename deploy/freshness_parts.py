@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from storage.manifest import Manifest
+from storage.manifest import ManifestDraft
 
 PARTS = ("worker", "queue", "learn", "wait", "cut", "publish", "fetch", "apply", "answer")
 """In the order of the way; what each lasts from and to is in deploy/README.md."""
@@ -45,14 +45,15 @@ class LearnedRecords(NamedTuple):
         return np.diff(way, axis=1).T
 
 
-def learned_records(manifest: Manifest) -> LearnedRecords:
+def learned_records(manifest: ManifestDraft) -> LearnedRecords:
     """What a manifest says of the records that its version learned first.
 
     Pairs whose runs it does not tell, as no manifest of before did, have no times before the cut.
     """
     pairs = np.array(manifest.learned_kafka_ms, np.int64).reshape(-1, 2)
     runs = np.array(manifest.learned_times, np.int64).reshape(-1, 4)
-    if runs[:, 3].sum() != len(pairs):
+    # Each is looked at too, for a sum can overflow.
+    if (runs[:, 3] > len(pairs)).any() or runs[:, 3].sum() != len(pairs):
         runs = np.array([[0, 0, 0, len(pairs)]], np.int64)
     cut = np.broadcast_to(np.array([manifest.created_ms, manifest.cut_ms], np.int64), (len(runs), 2))
     return LearnedRecords(pairs[:, 0], pairs[:, 1], np.column_stack([runs[:, :3], cut]), runs[:, 3])

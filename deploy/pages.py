@@ -23,6 +23,17 @@ def recommendation_table(answer: Mapping[str, Any], title: str = "") -> Table:
     return table
 
 
+def freshness_table(freshness: Mapping[str, Any]) -> Table:
+    """A /freshness answer as a table: each part of the way into the weights that answer, then the whole."""
+    table = Table("part", "p50", "p95")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, delays in [*freshness["parts"].items(), ("together", freshness["event_to_weights"])]:
+        cells = ("-" if delays[of] is None else f"{delays[of]:.2f} s" for of in ("p50_seconds", "p95_seconds"))
+        table.add_row(name, *cells)
+    return table
+
+
 def dead_letter_table(letters: Sequence[DeadLetterRecord]) -> Table:
     """Refused records as a table, oldest first: why, where, how large, the begin of the sha256, and the message."""
     table = Table("cause", "record", "bytes", "sha256", "message", title=f"{len(letters)} refused")

@@ -29,6 +29,7 @@ from deploy.answers import (
 )
 from deploy.body_limit import BodyLimit
 from deploy.broker import require_free_port
+from deploy.delay_bins import DelayBins
 from deploy.follower import Follower
 from deploy.freshness import Freshness
 from deploy.load_limit import RETRY_AFTER_SECONDS, LoadLimit
@@ -170,11 +171,8 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
         replica = serving.follower.replica
         measured = serving.freshness
         return FreshnessAnswer(
-            event_to_weights=Delays(
-                count=measured.count,
-                p50_seconds=measured.quantile_seconds(0.5),
-                p95_seconds=measured.quantile_seconds(0.95),
-            ),
+            event_to_weights=_delays(measured.whole),
+            parts={part: _delays(bins) for part, bins in measured.parts.items()},
             versions_seen=serving.follower.num_loaded,
             model_version=None if replica is None else replica.version,
             model_age_seconds=None if replica is None else serving.age_seconds(replica),
@@ -184,6 +182,10 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _delays(bins: DelayBins) -> Delays:
+    return Delays(count=bins.count, p50_seconds=bins.quantile_seconds(0.5), p95_seconds=bins.quantile_seconds(0.95))
 
 
 async def _answer_unavailable(_: Request, error: Exception) -> JSONResponse:

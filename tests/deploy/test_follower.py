@@ -30,7 +30,7 @@ def measured(follower: Follower) -> int:
     """Records measured once the present replica has answered."""
     assert follower.replica is not None
     follower.freshness.answered(follower.replica.serial)
-    return follower.freshness.count
+    return follower.freshness.whole.count
 
 
 def test_the_newest_version_is_loaded_once(store: SnapshotStore) -> None:
