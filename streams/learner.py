@@ -29,6 +29,7 @@ from typing import Any
 
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
+from streams.busy_time import BusyTime
 from streams.descriptions import description_of
 from streams.first_learned import FirstLearned
 from streams.forgotten import Due, Forgotten
@@ -62,6 +63,7 @@ class Learner:
         self._reader = LogReader(settings, model, consumer, topics, metrics)
         self._batch = MicroBatch(model.num_events)
         self._waits_since = 0.0
+        self._busy = BusyTime()
         self._positions = dict(model.offsets)
         self._first_learned = FirstLearned(lambda: int(time.time() * 1000))
         self._has_news = False
@@ -100,7 +102,8 @@ class Learner:
     def _poll(self) -> None:
         """Read on; wait for the broker only where nothing is here or gathered."""
         is_idle = self._reader.is_drained and not self._batch.samples
-        came = self._reader.poll(POLL_MS if is_idle else GATHER_MS)
+        with self._busy.waiting():
+            came = self._reader.poll(POLL_MS if is_idle else GATHER_MS)
         if is_idle and not came:
             self.metrics.behind.set(0)
 
@@ -163,6 +166,7 @@ class Learner:
         self._watch_skips()
         self._first_learned.learn()
         self._learned_at = time.monotonic()
+        self.metrics.busy_seconds.inc(self._busy.take())
         self.metrics.steps.inc()
         self.metrics.samples.inc(len(batch.samples))
         self.metrics.events.inc(batch.num_events)
@@ -178,6 +182,8 @@ class Learner:
         if is_time and self._reader.is_drained and self.model.learner.rehearse():
             self.metrics.rehearsed.inc()
             self._has_news = True
+            # Not of what it takes to learn what comes.
+            self._busy.take()
 
     def _watch_skips(self) -> None:
         """Say it, with the array to blame, where publishing stops."""
