@@ -1,11 +1,10 @@
 """The main job: a data set replayed as live events through every process, on one machine, with one command."""
 
 import contextlib
-import itertools
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -18,6 +17,7 @@ from deploy.client import client_of
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
 from deploy.pages import freshness_table, recommendation_table
+from deploy.probe import Probe
 from deploy.settings import Settings, dump_settings
 from deploy.story import Story, tell_story
 from deploy.supervisor import Managed, Supervisor, headwater_command
@@ -48,7 +48,9 @@ QUALITY = (
 )
 """Prequential figures of the learner that the summary holds."""
 PROBE_SECONDS = 0.25
-"""Time between two looks at the processes, and between two requests to the server."""
+"""Time between two requests to the server."""
+LOOK_SECONDS = 1.0
+"""Time between two looks at the processes; each look costs those that are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +113,7 @@ class Demo:
         self.supervisor = Supervisor()
         self.client = client_of(settings.serve)
         self._progress = self.run / "replay.json"
-        self._users: Iterator[str] = itertools.cycle(sorted(set(dataset.user_ids)))
+        self._probe = Probe(self.client.url, dataset.user_ids, PROBE_SECONDS)
 
     def start(self) -> None:
         """Start everything in order; returns once the replay is on its way."""
@@ -127,6 +129,7 @@ class Demo:
         self._wait("the worker", lambda: len(self._state().get("partitions", {})) == partitions)
         self._wait("the learner", lambda: bool(scrape(self._learner_url)))
         self._start("replay", self._replay_command(), restart=False)
+        self._probe.start()
 
     def watch(self) -> None:
         """Show the live table until every row was sent, folded, learned and published."""
@@ -144,8 +147,7 @@ class Demo:
                     raise SetupError(
                         f"the last events are not learned after {DRAIN_SECONDS:.0f} s; see {self.run}/logs"
                     )
-                get_json(f"{self.client.url}/recommend", user_id=next(self._users), k=10)
-                time.sleep(PROBE_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def tell(self) -> Story | None:
         """Like three items of one genre for a user, and show the list before and after."""
@@ -217,10 +219,11 @@ class Demo:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 self.supervisor.tend()
-                time.sleep(PROBE_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
         """Stop every process."""
+        self._probe.stop()
         self.supervisor.stop()
 
     @property
