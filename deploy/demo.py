@@ -320,7 +320,13 @@ def _settings(options: DemoOptions, dataset: Dataset, model: ModelSettings, lear
         learn=learn,
         learner=replace(usual.learner, metrics_port=_port(usual.learner.metrics_port)),
         snapshots=replace(usual.snapshots, url=str(run / "snapshots")),
-        serve=replace(usual.serve, port=_port(usual.serve.port), worker_urls=(f"http://127.0.0.1:{web_port}",)),
+        serve=replace(
+            usual.serve,
+            port=_port(usual.serve.port),
+            worker_urls=(f"http://127.0.0.1:{web_port}",),
+            # A look is cheap where the store is a folder.
+            poll_seconds=0.2,
+        ),
     )
 
 

@@ -111,14 +111,14 @@ def test_records_of_versions_passed_over_are_counted(store: SnapshotStore) -> No
 
 def test_what_a_load_took_is_told_by_its_parts(store: SnapshotStore, tmp_path: Path) -> None:
     """Slow storage would be blamed on the learner, or on nobody asking."""
-    times_ms = iter([5_000, 5_400, 6_000])
+    times_ms = iter([1_000, 5_000, 5_400, 6_000])
     follower = Follower(store, Freshness(lambda: next(times_ms)), poll_seconds=60)
     publish(store, 1)
+    follower.poll()
     publish(store, 2, learned_kafka_ms=[(1_000, 1)], created_ms=2_000, cut_ms=2_100)
     os.utime(tmp_path / "headwater/latest", (3, 3))
-    follower._high = 1
     follower.poll()
-    follower.freshness.answered(1)
+    follower.freshness.answered(2)
     told = {part: bins.quantile_seconds(1.0) for part, bins in follower.freshness.parts.items()}
     expected = {"cut": 0.11, "publish": 0.91, "fetch": 2.01, "apply": 0.41, "answer": 0.61}
     assert told == {"worker": 0.01, "queue": 0.01, "learn": 0.01, "wait": 1.01, **expected}
