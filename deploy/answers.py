@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.config import JsonDict
 
+from deploy.delay_bins import DelayBins
 from deploy.serve_settings import MAX_BATCH, MAX_BATCH_K, MAX_RANKED
 from streams.events import MAX_ID_BYTES
 
@@ -215,11 +216,17 @@ class Delays(BaseModel):
     p50_seconds: float | None
     p95_seconds: float | None
 
+    @classmethod
+    def of(cls, bins: DelayBins) -> "Delays":
+        """Of all that was counted so far."""
+        return cls(count=bins.count, p50_seconds=bins.quantile_seconds(0.5), p95_seconds=bins.quantile_seconds(0.95))
+
 
 class FreshnessAnswer(BaseModel):
     """How old events are when an answer first knows them, over all of them since the server's start."""
 
     event_to_weights: Delays
+    parts: dict[str, Delays] = Field(description="What that is made up of, in the order of a record's way")
     versions_seen: int = Field(description="Versions loaded since the server's start")
     model_version: str | None
     model_age_seconds: float | None

@@ -1,11 +1,10 @@
 """The main job: a data set replayed as live events through every process, on one machine, with one command."""
 
 import contextlib
-import itertools
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -17,7 +16,8 @@ from deploy.broker import broker_command, free_port, port_is_free
 from deploy.client import client_of
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
-from deploy.pages import recommendation_table
+from deploy.pages import freshness_table, recommendation_table
+from deploy.probe import Probe
 from deploy.serve_settings import ServeSettings
 from deploy.settings import Settings, dump_settings
 from deploy.story import Story, tell_story
@@ -49,7 +49,9 @@ QUALITY = (
 )
 """Prequential figures of the learner that the summary holds."""
 PROBE_SECONDS = 0.25
-"""Time between two looks at the processes, and between two requests to the server."""
+"""Time between two requests to the server."""
+LOOK_SECONDS = 1.0
+"""Time between two looks at the processes; each look costs those that are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +116,7 @@ class Demo:
         self.supervisor = Supervisor()
         self.client = client_of(settings.serve)
         self._progress = self.run / "replay.json"
-        self._users: Iterator[str] = itertools.cycle(sorted(set(dataset.user_ids)))
+        self._probe = Probe(self.client.url, dataset.user_ids, PROBE_SECONDS)
 
     def start(self) -> None:
         """Start everything in order; returns once the replay is on its way."""
@@ -131,6 +133,7 @@ class Demo:
         self._wait("the learner", lambda: bool(scrape(self._learner_url)))
         self._start("replay", self._replay_command(), restart=False)
         self._say(f"live page {self.client.url}/")
+        self._probe.start()
 
     def watch(self) -> None:
         """Show the live table until every row was sent, folded, learned and published."""
@@ -148,8 +151,7 @@ class Demo:
                     raise SetupError(
                         f"the last events are not learned after {DRAIN_SECONDS:.0f} s; see {self.run}/logs"
                     )
-                get_json(f"{self.client.url}/recommend", user_id=next(self._users), k=10)
-                time.sleep(PROBE_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def tell(self) -> Story | None:
         """Like three items of one genre for a user, and show the list before and after."""
@@ -189,6 +191,7 @@ class Demo:
             "snapshots": int(learner.value("headwater_snapshot_version")),
             "event_to_sequence_p95_seconds": worker.quantile("headwater_event_to_sequence_seconds", 0.95),
             "event_to_weights_p95_seconds": freshness.get("event_to_weights", {}).get("p95_seconds"),
+            "freshness": freshness,
             "restarts": self.supervisor.restarts(),
             "seconds": round(seconds, 1),
             **told,
@@ -199,7 +202,11 @@ class Demo:
         self.console.print()
         for name, value in summary.items():
             text = f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
-            self._say(f"  {name:34} {text}")
+            if name != "freshness":
+                self._say(f"  {name:34} {text}")
+        if summary["freshness"]:
+            self._say("\nFrom an event to weights that answer, part by part:")
+            self.console.print(freshness_table(summary["freshness"]))
         self._say("\nWhat to try next:")
         if not self.options.forever:
             self._say("  make demo ARGS=--forever           the same, and everything stays up for what follows")
@@ -216,11 +223,12 @@ class Demo:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 self.supervisor.tend()
-                time.sleep(PROBE_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
         """Stop every process."""
         self.client.close()
+        self._probe.stop()
         self.supervisor.stop()
 
     @property
@@ -323,6 +331,8 @@ def _settings(
             usual.serve,
             port=serve_port,
             worker_urls=(f"http://127.0.0.1:{web_port}",),
+            # A look is cheap where the store is a folder.
+            poll_seconds=0.2,
             page_clicks=True,
         ),
     )

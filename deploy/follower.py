@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from deploy.freshness import Freshness
+from deploy.freshness_parts import learned_records
 from model.recommender import Recommender
 from model.settings import ModelSettings
 from storage.alias import CHAMPION
@@ -135,32 +136,34 @@ class Follower:
         # Steps 2 and 3.
         settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
         arrays = self.store.load(manifest, "model")
+        fetched_ms = self.freshness.clock_ms()
         recommender = Recommender.from_state(settings, arrays, exact_items=self.exact_items)
         if self.exact_items is not None and recommender.num_items > self.exact_items:
             _log.info("%s/v%d: %s", manifest.run_id, manifest.version, recommender.index.report)
         serial = self.num_loaded + 1
         # Step 4.
-        self._tell(serial, manifest, pinned=resolved.pinned)
+        self._tell(serial, manifest, resolved, fetched_ms)
         # Step 5.
         self.replica = Replica(
             serial=serial, recommender=recommender, settings=settings, manifest=manifest, target=resolved.target
         )
         self.num_loaded = serial
 
-    def _tell(self, serial: int, manifest: Manifest, *, pinned: bool) -> None:
+    def _tell(self, serial: int, manifest: Manifest, resolved: Resolved, fetched_ms: int) -> None:
         run_id, version = manifest.run_id, manifest.version
         same_run = self.replica is not None and self.replica.manifest.run_id == run_id
         # Versions beyond a pinned one may have answered before it was pinned.
-        published = self.store.versions(run_id) if pinned and not same_run else []
+        published = self.store.versions(run_id) if resolved.pinned and not same_run else []
         high = self._high if same_run else max([version, *published])
         if version > high:
-            self.freshness.learned(serial, self._news(manifest, high))
+            news = [learned_records(each) for each in self._news(manifest, high)]
+            self.freshness.learned(serial, news, moved_ms=resolved.moved_ms, fetched_ms=fetched_ms)
         else:
             self.freshness.withdraw()
         self._high = max(high, version)
 
-    def _news(self, manifest: Manifest, high: int) -> list[tuple[int, int]]:
-        """Kafka times and counts of the records that no version up to `high` had learned."""
+    def _news(self, manifest: Manifest, high: int) -> list[Manifest]:
+        """The manifests of what no version up to `high` had learned."""
         first = max(high + 1, manifest.version - MAX_SKIPPED)
         skipped = range(first, manifest.version)
         # After a long rollback most are deleted: one listing, not a thousand reads that fail.
@@ -176,7 +179,7 @@ class Follower:
             named = f"{manifest.run_id}/v{manifest.version}"
             _log.warning("%d versions before %s count in no freshness figure: they are deleted", num_missed, named)
         self.num_missed += num_missed
-        return [(kafka_ms, count) for seen in manifests for kafka_ms, count in seen.learned_kafka_ms]
+        return manifests
 
     def _waits(self, resolved: Resolved) -> bool:
         return resolved == self._failed and time.monotonic() < self._retry_at

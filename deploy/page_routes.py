@@ -121,11 +121,7 @@ def _state(serving: Serving, series: PageSeries, users: deque[str], since: int, 
         actions=_actions(serving),
         clicks=clicks,
         users=list(users),
-        event_to_weights=Delays(
-            count=serving.freshness.count,
-            p50_seconds=serving.freshness.quantile_seconds(0.5),
-            p95_seconds=serving.freshness.quantile_seconds(0.95),
-        ),
+        event_to_weights=Delays.of(serving.freshness.whole),
         points=series.since(since),
     )
 

@@ -87,8 +87,8 @@ class PageSeries:
             loaded_ms=self._clock_ms(),
             events=int(manifest.metrics.get("events", 0)),
             rows=_rows(manifest),
-            p50_seconds=self._freshness.quantile_seconds(0.5),
-            p95_seconds=self._freshness.quantile_seconds(0.95),
+            p50_seconds=self._freshness.whole.quantile_seconds(0.5),
+            p95_seconds=self._freshness.whole.quantile_seconds(0.95),
             **{name: manifest.metrics.get(told) for name, told in QUALITY.items()},
         )
 

@@ -1,6 +1,7 @@
 """Tables that commands print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,17 @@ def recommendation_table(answer: RecommendAnswer, title: str = "") -> Table:
     for place, item in enumerate(answer.items, 1):
         cells = (Text(cell) for cell in (item.item_id, item.title, ", ".join(item.categories)))
         table.add_row(str(place), *cells, f"{item.score:.2f}")
+    return table
+
+
+def freshness_table(freshness: Mapping[str, Any]) -> Table:
+    """A /freshness answer as a table: each part of the way into the weights that answer, then the whole."""
+    table = Table("part", "p50", "p95")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, delays in [*freshness["parts"].items(), ("together", freshness["event_to_weights"])]:
+        cells = ("-" if delays[of] is None else f"{delays[of]:.2f} s" for of in ("p50_seconds", "p95_seconds"))
+        table.add_row(name, *cells)
     return table
 
 

@@ -237,11 +237,8 @@ def _add_reports(app: FastAPI, serving: Serving, metrics: ServingMetrics) -> Non
         replica = serving.follower.replica
         measured = serving.freshness
         return FreshnessAnswer(
-            event_to_weights=Delays(
-                count=measured.count,
-                p50_seconds=measured.quantile_seconds(0.5),
-                p95_seconds=measured.quantile_seconds(0.95),
-            ),
+            event_to_weights=Delays.of(measured.whole),
+            parts={part: Delays.of(bins) for part, bins in measured.parts.items()},
             versions_seen=serving.follower.num_loaded,
             model_version=None if replica is None else replica.version,
             model_age_seconds=None if replica is None else serving.age_seconds(replica),

@@ -13,6 +13,8 @@ class Resolved(Pointer, frozen=True, kw_only=True):
     """The version that an alias stands for now, with the alias' generation."""
 
     pinned: bool
+    moved_ms: int
+    """When it came to stand for that: when the pointer was moved there, or the alias if that was later."""
 
     @property
     def target(self) -> tuple[str, int, str]:
@@ -54,8 +56,12 @@ class Aliases:
         Raises as `get` does. Whether a pinned version can be loaded is not looked at.
         """
         alias = self.get(name)
-        named = alias.pinned or self.store.latest()
-        if named is None:
+        named: Pin | Pointer
+        if alias.pinned is not None:
+            named, moved_ms = alias.pinned, alias.moved_ms
+        elif (pointed := self.store.pointed()) is not None:
+            named, moved_ms = pointed[0], max(pointed[1], alias.moved_ms)
+        else:
             return None
         return Resolved(
             generation=alias.generation,
@@ -63,6 +69,7 @@ class Aliases:
             version=named.version,
             manifest_sha256=named.manifest_sha256,
             pinned=alias.pinned is not None,
+            moved_ms=moved_ms,
         )
 
     def pin(

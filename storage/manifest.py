@@ -75,6 +75,11 @@ class ManifestDraft(msgspec.Struct, frozen=True, kw_only=True):
     """Finite ones only: `SnapshotStore.publish` leaves the others out."""
     learned_kafka_ms: list[tuple[int, int]] = []
     """(Kafka time, count) of the records that this version learned first."""
+    learned_times: list[tuple[int, int, int, Count]] = []
+    """(written, taken, learned, n): when the samples of the next n pairs of `learned_kafka_ms` were in their log, were
+    taken by the learner, and were learned. Empty in a manifest that was written before versions had it."""
+    cut_ms: int = 0
+    """When the cut that began at `created_ms` was done and learning went on; 0 where nobody noted it."""
 
 
 class Manifest(ManifestDraft, frozen=True, kw_only=True):

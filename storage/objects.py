@@ -25,11 +25,12 @@ class Listed(NamedTuple):
 
 
 class Tagged(NamedTuple):
-    """An object's bytes and by what it is told from those written in its place later."""
+    """An object's bytes, by what it is told from those written in its place later, and when it was written."""
 
     value: bytes
     e_tag: str | None
     version: str | None
+    modified: datetime
 
 
 class Objects:
@@ -72,7 +73,8 @@ class Objects:
                 size = found.meta["size"]
                 if size > max_bytes:
                     raise SnapshotError(f"{path} must be at most {max_bytes} bytes, got {size}")
-                return Tagged(bytes(found.bytes()), found.meta["e_tag"], found.meta["version"])
+                meta = found.meta
+                return Tagged(bytes(found.bytes()), meta["e_tag"], meta["version"], meta["last_modified"])
         except FileNotFoundError:
             return None
 

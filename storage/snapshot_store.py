@@ -110,9 +110,14 @@ class SnapshotStore:
 
     def latest(self) -> Pointer | None:
         """The pointer to the newest version; None before the first."""
+        pointed = self.pointed()
+        return None if pointed is None else pointed[0]
+
+    def pointed(self) -> tuple[Pointer, int] | None:
+        """The pointer to the newest version, and when it was moved there by the store's clock, in ms since 1970."""
         path = f"{self.settings.model}/latest"
-        value = self._objects.get(path, MAX_POINTER_BYTES)
-        return None if value is None else decode_pointer(value, path)
+        found = self._objects.get_tagged(path, MAX_POINTER_BYTES)
+        return None if found is None else (decode_pointer(found.value, path), int(found.modified.timestamp() * 1000))
 
     def manifest(self, run_id: str, version: int, sha256: str | None = None) -> Manifest:
         """A version's manifest; `sha256`, where given, is what its bytes must hash to.

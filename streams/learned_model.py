@@ -18,6 +18,7 @@ from storage.errors import SetupError
 from storage.manifest import Manifest, ManifestDraft, Table
 from storage.snapshot_store import SnapshotStore
 from streams.batch import MicroBatch
+from streams.first_learned import Times
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
 from streams.rank_log import RankLog
@@ -155,8 +156,13 @@ class LearnedModel:
             **self.staleness.figures(),
         }
 
-    def cut(self, offsets: Mapping[Any, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:
-        """Copy everything now; the returned call writes it and may run in another thread."""
+    def cut(
+        self, offsets: Mapping[Any, int], first_learned: Mapping[Times, Mapping[int, int]]
+    ) -> Callable[[], Manifest]:
+        """Copy everything now; the returned call writes it and may run in another thread.
+
+        `first_learned` are the records that no version before has learned, as `FirstLearned` tells them.
+        """
         self.version += 1
         self.offsets = dict(offsets)
         self.created_ms = int(time.time() * 1000)
@@ -176,7 +182,9 @@ class LearnedModel:
             step=self.num_steps,
             config=_as_json(self.learner.model_settings),
             metrics=self.figures(),
-            learned_kafka_ms=sorted(learned_kafka_ms.items()),
+            learned_kafka_ms=[pair for counts in first_learned.values() for pair in sorted(counts.items())],
+            learned_times=[(*times, len(counts)) for times, counts in first_learned.items()],
+            cut_ms=int(time.time() * 1000),
         )
 
         def publish() -> Manifest:

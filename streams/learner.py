@@ -24,13 +24,14 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from storage.manifest import Manifest
 from streams.batch import MicroBatch
+from streams.busy_time import BusyTime
 from streams.descriptions import description_of
+from streams.first_learned import FirstLearned
 from streams.forgotten import Due, Forgotten
 from streams.items import Item, Withdrawn
 from streams.learned_model import LearnedModel
@@ -62,8 +63,9 @@ class Learner:
         self._reader = LogReader(settings, model, consumer, topics, metrics)
         self._batch = MicroBatch(model.num_events)
         self._waits_since = 0.0
+        self._busy = BusyTime()
         self._positions = dict(model.offsets)
-        self._learned_kafka_ms: Counter[int] = Counter()
+        self._first_learned = FirstLearned(lambda: int(time.time() * 1000))
         self._has_news = False
         """Whether something was forgotten or rehearsed since the newest version was cut."""
         self._learned_at = -math.inf
@@ -100,7 +102,8 @@ class Learner:
     def _poll(self) -> None:
         """Read on; wait for the broker only where nothing is here or gathered."""
         is_idle = self._reader.is_drained and not self._batch.samples
-        came = self._reader.poll(POLL_MS if is_idle else GATHER_MS)
+        with self._busy.waiting():
+            came = self._reader.poll(POLL_MS if is_idle else GATHER_MS)
         if is_idle and not came:
             self.metrics.behind.set(0)
 
@@ -116,12 +119,12 @@ class Learner:
         elif isinstance(news, Item | Withdrawn):
             self._describe(news)
         else:
-            self._gather(news)
+            self._gather(news, placed.written_ms)
         self._positions[source] = placed.offset + 1
         if self._batch.num_events >= self.model.batch_events:
             self._learn()
 
-    def _gather(self, sample: Due) -> None:
+    def _gather(self, sample: Due, written_ms: int) -> None:
         if not self.model.marks.is_new(sample):
             self.metrics.duplicates.inc()
             return
@@ -134,6 +137,7 @@ class Learner:
             self._waits_since = time.monotonic()
         self.model.marks.pass_over(sample)
         self._batch.add(sample)
+        self._first_learned.take(sample.kafka_ms, written_ms)
 
     def _describe(self, news: Item | Withdrawn) -> None:
         if isinstance(news, Withdrawn):
@@ -160,15 +164,15 @@ class Learner:
             return
         self.model.learn(batch)
         self._watch_skips()
-        for sample in batch.samples:
-            self._learned_kafka_ms.update(sample.kafka_ms)
+        self._first_learned.learn()
         self._learned_at = time.monotonic()
+        self.metrics.busy_seconds.inc(self._busy.take())
         self.metrics.steps.inc()
         self.metrics.samples.inc(len(batch.samples))
         self.metrics.events.inc(batch.num_events)
         self.metrics.vocabulary.set(self.model.num_rows)
         self.metrics.behind.set(max(0.0, time.time() - max(batch.samples[-1].kafka_ms, default=0) / 1000))
-        self.metrics.unpublished.set(self._learned_kafka_ms.total())
+        self.metrics.unpublished.set(self._first_learned.num_records)
         self.metrics.show(self.model.figures())
         self._publish_if_due()
 
@@ -178,6 +182,8 @@ class Learner:
         if is_time and self._reader.is_drained and self.model.learner.rehearse():
             self.metrics.rehearsed.inc()
             self._has_news = True
+            # Not of what it takes to learn what comes.
+            self._busy.take()
 
     def _watch_skips(self) -> None:
         """Say it, with the array to blame, where publishing stops."""
@@ -188,7 +194,7 @@ class Learner:
             logger.error("%d steps in a row without a finite loss: publishing stops; not finite: %s", skipped, blamed)
 
     def _may_publish(self) -> bool:
-        is_news = bool(self._learned_kafka_ms) or self._has_news
+        is_news = self._first_learned.num_records > 0 or self._has_news
         return is_news and self.model.skipped_in_a_row < self.settings.max_skipped_steps
 
     def _publish_if_due(self) -> None:
@@ -210,9 +216,8 @@ class Learner:
     def _begin_publishing(self) -> None:
         """The cut is taken here; the writing happens in the thread."""
         assert not self._batch.samples
-        learned, self._learned_kafka_ms = self._learned_kafka_ms, Counter()
         self._has_news = False
-        write = self.model.cut(self._positions, learned)
+        write = self.model.cut(self._positions, self._first_learned.hand_over())
         self._publishing = self._publisher.submit(write)
         self._published_at, self._published_step = time.monotonic(), self.model.num_steps
 
@@ -221,7 +226,7 @@ class Learner:
         manifest = self._publishing.result()
         self._publishing = None
         self.metrics.versions.inc()
-        self.metrics.unpublished.set(self._learned_kafka_ms.total())
+        self.metrics.unpublished.set(self._first_learned.num_records)
         self.metrics.version.set(manifest.version)
         logger.info("published %s/v%d after %d steps", manifest.run_id, manifest.version, manifest.step)
 

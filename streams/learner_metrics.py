@@ -24,6 +24,9 @@ class LearnerMetrics:
         )
         self.forgotten = Counter("headwater_learner_users_forgotten", "Users who were forgotten", registry=registry)
         self.events = Counter("headwater_events_learned", "New events learned", registry=registry)
+        self.busy_seconds = Counter(
+            "headwater_learner_busy_seconds", "Time that learning them took, without waiting", registry=registry
+        )
         self.steps = Counter("headwater_steps", "Optimizer steps", registry=registry)
         self.rehearsed = Counter("headwater_steps_rehearsed", "Steps on the past alone, while idle", registry=registry)
         self.versions = Counter("headwater_versions_published", "Snapshots published", registry=registry)

@@ -9,7 +9,7 @@ from typing import Literal
 class LearnerSettings:
     """How the learner process batches, publishes and reports."""
 
-    publish_seconds: float = 3.0
+    publish_seconds: float = 2.0
     """Time between two published versions while there is something new."""
     publish_steps: int = 0
     """Publish after every so many steps instead, so that versions of one log are alike; 0: by seconds."""

@@ -30,6 +30,8 @@ class Placed(NamedTuple):
     """Kafka time of a sample's trigger, of any other record its own."""
     news: News | None
     """None where it held nothing of ours."""
+    written_ms: int
+    """Its own Kafka time."""
 
 
 class LogMerge:
@@ -83,14 +85,15 @@ def _placed_sample(record: Any) -> Placed:
     try:
         due = decode_due(record.value)
     except msgspec.DecodeError:
-        return Placed(source, record.offset, record.timestamp, None)
+        return Placed(source, record.offset, record.timestamp, None, record.timestamp)
     trigger_ms = record.timestamp if isinstance(due, Forgotten) else max(due.kafka_ms, default=record.timestamp)
-    return Placed(source, record.offset, trigger_ms, due)
+    return Placed(source, record.offset, trigger_ms, due, record.timestamp)
 
 
 def _placed_item(record: Any) -> Placed:
     source = TopicPartition(record.topic, record.partition)
     try:
-        return Placed(source, record.offset, record.timestamp, decode_news(record.key, record.value))
+        news = decode_news(record.key, record.value)
     except InvalidItemError:
-        return Placed(source, record.offset, record.timestamp, None)
+        news = None
+    return Placed(source, record.offset, record.timestamp, news, record.timestamp)

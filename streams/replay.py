@@ -1,7 +1,7 @@
 """A data set as live events: an impression for each row, or for the rows shown together, and an action for each bit.
 
-The pace is what the learner keeps up with: a row a moment, faster while the learner is close behind, slower when it
-falls back, none while it is away.
+The pace is a share of what the learner could learn, by what it says of its own work, so that events do not wait in
+line; none is sent while it is away.
 """
 
 import math
@@ -19,8 +19,10 @@ ADJUST_SECONDS = 0.25
 """How often the pace is adjusted."""
 TRIAL_RATE = 200.0
 """Rows a second that are sent whether or not anything is learned of them."""
+SHARE = 0.8
+"""Of the learner's throughput that is sent."""
 SMOOTHING = 0.15
-"""Weight of the newest look in what the learner learns a second."""
+"""Share of the older looks that each newer one replaces."""
 
 
 def row_events(dataset: Dataset, row: int) -> Iterator[Event]:
@@ -50,15 +52,25 @@ def row_events(dataset: Dataset, row: int) -> Iterator[Event]:
 
 
 class LearnerPosition(NamedTuple):
-    """How far the learner is: events learned since it started, and the age of the newest of them (0 when idle)."""
+    """How far the learner is."""
 
     events: float
+    """Events learned since it started."""
     behind_seconds: float
+    """Age of the newest of them; 0 when idle."""
+    busy_seconds: float
+    """Time that learning them took."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Pace:
-    """Rows a second: up to twice what is learned while the learner is close behind; a part of it while it is not."""
+    """Rows a second: `SHARE` of the learner's throughput, half of that while it is far behind all the same.
+
+    The throughput is the events that it learned for each second that it worked, so it is known without ever filling
+    the learner's time; a row is taken for an event. Full micro-batches are learned faster than small ones: a learner
+    that is close behind gets `TRIAL_RATE` at least. No more than twice what is learned is sent, so that little piles
+    up where the learner waits because the worker before it is away.
+    """
 
     rate: float = TRIAL_RATE
     least: float = 20.0
@@ -67,32 +79,44 @@ class Pace:
     far_seconds: float = 1.6
     _learned: float = 0.0
     """What the learner learns a second, smoothed over a few seconds."""
-    _former: tuple[float, float] | None = None
+    _events: float = 0.0
+    _busy_seconds: float = 0.0
+    """Events learned, and the time that took, of the last looks, the older the less."""
+    _former: tuple[LearnerPosition, float] | None = None
 
     def adjust(self, learner: LearnerPosition | None, now: float) -> float:
         """The rate from now on; `learner` is None while it cannot be asked: then nothing is sent.
 
-        >>> pace = Pace(rate=100)
-        >>> pace.adjust(LearnerPosition(0, 0.2), 0.0), pace.adjust(None, 1.0)
-        (115.0, 0.0)
-        >>> pace.adjust(LearnerPosition(0, 3.0), 2.0)
-        20.0
+        >>> pace = Pace(rate=1_000)
+        >>> pace.adjust(LearnerPosition(0, 0.2, 0), 0.0), pace.adjust(None, 1.0)
+        (200.0, 0.0)
+        >>> for second in range(2, 60):
+        ...     rate = pace.adjust(LearnerPosition(500 * second, 0.2, 0.5 * second), second)
+        >>> rate
+        800.0
         """
         if learner is None:
             self._former = None
             return 0.0
-        if self._former is not None and learner.events >= self._former[0]:
-            learned = (learner.events - self._former[0]) / max(now - self._former[1], 1e-6)
-            self._learned += SMOOTHING * (learned - self._learned)
-        self._former = (learner.events, now)
-        if learner.behind_seconds < self.close_seconds:
-            # A learner that learns nothing is close behind, too: the worker before it may be away.
-            self.rate = min(1.15 * self.rate, max(TRIAL_RATE, 2 * self._learned))
-        else:
-            share = 1.0 if learner.behind_seconds < self.far_seconds else 0.6
-            self.rate = share * self._learned
-        self.rate = round(min(self.most, max(self.least, self.rate)), 6)
+        self._look(learner, now)
+        is_close = learner.behind_seconds < self.close_seconds
+        share = SHARE if learner.behind_seconds < self.far_seconds else SHARE / 2
+        wanted = share * self._events / self._busy_seconds if self._busy_seconds else TRIAL_RATE
+        wanted = min(wanted, 1.15 * self.rate, max(TRIAL_RATE, 2 * self._learned))
+        wanted = max(wanted, min(TRIAL_RATE, 1.15 * self.rate) if is_close else 0.0)
+        self.rate = round(min(self.most, max(self.least, wanted)), 6)
         return self.rate
+
+    def _look(self, learner: LearnerPosition, now: float) -> None:
+        """Measure what was learned since the former look, unless the learner was restarted."""
+        if self._former is not None and learner.events >= self._former[0].events:
+            former, then = self._former
+            events, busy_seconds = learner.events - former.events, max(0.0, learner.busy_seconds - former.busy_seconds)
+            self._learned += SMOOTHING * (events / max(now - then, 1e-6) - self._learned)
+            if busy_seconds:
+                self._events += events - SMOOTHING * self._events
+                self._busy_seconds += busy_seconds - SMOOTHING * self._busy_seconds
+        self._former = (learner, now)
 
 
 class Sender(Protocol):

@@ -32,6 +32,7 @@ LINE_SECONDS = 5.0
 """How often a line is logged."""
 BEHIND = "headwater_learner_behind_seconds"
 LEARNED = "headwater_events_learned_total"
+BUSY = "headwater_learner_busy_seconds_total"
 
 
 def run_replay(
@@ -72,7 +73,7 @@ def _send(dataset: Dataset, producer: EventProducer, report: "Progress", rate: f
         replay(dataset, producer, learner=lambda: learner_position(learner_url), before_row=report.before_row)
     else:
         pace = Pace(rate=rate, least=rate, most=rate)
-        replay(dataset, producer, learner=lambda: LearnerPosition(0, 0), before_row=report.before_row, pace=pace)
+        replay(dataset, producer, learner=lambda: LearnerPosition(0, 0, 0), before_row=report.before_row, pace=pace)
 
 
 def publish_items(kafka: KafkaSettings, topics: TopicSettings, items: Mapping[str, Item]) -> None:
@@ -96,7 +97,7 @@ def learner_position(url: str) -> LearnerPosition | None:
         return None
     if LEARNED not in scraped:
         raise SetupError(f"{url} has no {LEARNED}: set --learner-url to the metrics of headwater learn")
-    return LearnerPosition(scraped.value(LEARNED), scraped.value(BEHIND))
+    return LearnerPosition(scraped.value(LEARNED), scraped.value(BEHIND), scraped.value(BUSY))
 
 
 class BrokenSlipper:

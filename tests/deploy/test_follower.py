@@ -1,6 +1,7 @@
 """Following snapshots: what answers is whole, verified and the newest that can be had."""
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def measured(follower: Follower) -> int:
     """Records measured once the present replica has answered."""
     assert follower.replica is not None
     follower.freshness.answered(follower.replica.serial)
-    return follower.freshness.count
+    # No record may be measured whole and not by its parts, nor the other way round.
+    counts = {bins.count for bins in follower.freshness.parts.values()}
+    assert counts == {follower.freshness.whole.count}
+    return follower.freshness.whole.count
 
 
 def test_the_newest_version_is_loaded_once(store: SnapshotStore) -> None:
@@ -103,6 +107,21 @@ def test_records_of_versions_passed_over_are_counted(store: SnapshotStore) -> No
     follower.poll()
     assert measured(follower) == 7
     assert follower.num_missed == 0
+
+
+def test_what_a_load_took_is_told_by_its_parts(store: SnapshotStore, tmp_path: Path) -> None:
+    """Slow storage would be blamed on the learner, or on nobody asking."""
+    times_ms = iter([1_000, 5_000, 5_400, 6_000])
+    follower = Follower(store, Freshness(lambda: next(times_ms)), poll_seconds=60)
+    publish(store, 1)
+    follower.poll()
+    publish(store, 2, learned_kafka_ms=[(1_000, 1)], created_ms=2_000, cut_ms=2_100)
+    os.utime(tmp_path / "headwater/latest", (3, 3))
+    follower.poll()
+    follower.freshness.answered(2)
+    told = {part: bins.quantile_seconds(1.0) for part, bins in follower.freshness.parts.items()}
+    expected = {"cut": 0.11, "publish": 0.91, "fetch": 2.01, "apply": 0.41, "answer": 0.61}
+    assert told == {"worker": 0.01, "queue": 0.01, "learn": 0.01, "wait": 1.01, **expected}
 
 
 def test_versions_gone_before_they_were_seen_are_counted_as_missed(store: SnapshotStore) -> None:

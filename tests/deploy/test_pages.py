@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.answers import RecommendAnswer, Recommendation
-from deploy.pages import dead_letter_table, recommendation_table
+from deploy.pages import dead_letter_table, freshness_table, recommendation_table
 from streams.dead_letters import DeadLetterRecord
 
 
@@ -45,6 +45,17 @@ def test_brackets_in_a_title_are_no_markup() -> None:
     """A title of a user's own catalogue would vanish from the list, or end it with a traceback."""
     item = Recommendation(item_id="[red]", title="[/b] REC [bold]", categories=[], score=1.0)
     assert "[/b] REC [bold]" in printed(recommendation_table(ANSWER.model_copy(update={"items": [item]})))
+
+
+def test_each_part_of_the_freshness_has_its_line() -> None:
+    """Quantiles that are swapped look right."""
+    delays = {"count": 3, "p50_seconds": 0.25, "p95_seconds": 1.5}
+    none = {"count": 0, "p50_seconds": None, "p95_seconds": None}
+    answer = {"event_to_weights": {**delays, "p95_seconds": 4.25}, "parts": {"queue": delays, "cut": none}}
+    cells = [line.replace("│", "").split() for line in printed(freshness_table(answer)).splitlines()]
+    assert ["queue", "0.25", "s", "1.50", "s"] in cells
+    assert ["cut", "-", "-"] in cells
+    assert ["together", "0.25", "s", "4.25", "s"] in cells
 
 
 def test_a_dead_letter_says_where_it_was_and_why() -> None:

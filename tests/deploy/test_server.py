@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.freshness_parts import PARTS
 from model.sequence import UserSequence
 from model.user_features import UserFeature
 from storage.aliases import Aliases
@@ -279,6 +280,10 @@ def test_freshness_is_measured_at_the_first_answer(house: House) -> None:
     before, after = asyncio.run(run())
     assert before["event_to_weights"] == {"count": 0, "p50_seconds": None, "p95_seconds": None}
     assert after["event_to_weights"] == {"count": 10, "p50_seconds": 4.01, "p95_seconds": 7.01}
+    assert list(after["parts"]) == list(PARTS)
+    assert {part["count"] for part in after["parts"].values()} == {10}
+    # A version that an older learner cut 2.5 s ago: all before is one wait.
+    assert after["parts"]["wait"]["p50_seconds"] == 1.51
     assert (after["versions_seen"], after["model_version"]) == (2, "run/v2")
 
 

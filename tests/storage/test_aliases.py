@@ -1,6 +1,7 @@
 """Aliases: what servers follow is what somebody decided, whatever the learner goes on to publish."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,34 @@ def test_where_nobody_has_moved_it_champion_is_the_newest(store: SnapshotStore) 
     aliases = Aliases(store)
     assert aliases.resolve("champion") is None
     publish(store, 1, 2)
-    latest = store.latest()
-    assert latest is not None
+    pointed = store.pointed()
+    assert pointed is not None
+    latest, moved_ms = pointed
     assert aliases.resolve("champion") == Resolved(
-        generation=0, run_id="run", version=2, manifest_sha256=latest.manifest_sha256, pinned=False
+        generation=0, run_id="run", version=2, manifest_sha256=latest.manifest_sha256, pinned=False, moved_ms=moved_ms
     )
     assert aliases.list() == {"champion": Alias(generation=0, tracks="latest")}
+
+
+def test_when_an_alias_came_to_stand_for_its_version_is_told(tmp_path: Path) -> None:
+    """The time for which an operator held a version would count as the time to fetch the next."""
+    store = SnapshotStore(SnapshotSettings(url=str(tmp_path)))
+    aliases = Aliases(store)
+    publish(store, 1, 2)
+    os.utime(tmp_path / "headwater/latest", (5, 5))
+
+    def moved_ms() -> int:
+        found = aliases.resolve("champion")
+        assert found is not None
+        return found.moved_ms
+
+    assert moved_ms() == 5_000
+    aliases.pin("champion", "run", 1, moved_ms=4_000)
+    assert moved_ms() == 4_000
+    aliases.release("champion", moved_ms=7_000)
+    assert moved_ms() == 7_000
+    os.utime(tmp_path / "headwater/latest", (8, 8))
+    assert moved_ms() == 8_000
 
 
 def test_a_rollback_holds_while_the_learner_goes_on_and_a_release_ends_it(store: SnapshotStore) -> None:

@@ -40,7 +40,7 @@ GOLDEN_DELTA = (
 GOLDEN_MANIFEST = (
     b'{"run_id":"run","version":42,"tables":{"items":{"rows":3,"dim":1,"dtype":"float32","columns":["items.weight"]}},'
     b'"offsets":{},"sample_marks":{},"event_time_ms":0,"created_ms":0,"step":0,"config":{},"metrics":{},'
-    b'"learned_kafka_ms":[],"format_version":2,"kind":"delta","base_version":41,"delta_encoding":"rows",'
+    b'"learned_kafka_ms":[],"learned_times":[],"cut_ms":0,"format_version":2,"kind":"delta","base_version":41,"delta_encoding":"rows",'
     b'"checksum_format":"xxh3-128","files":[{"name":"model","bytes":581,'
     b'"checksum":"746f4eea6d02a76a93f3a9c2e62eeb80","state_digest":"5560bb149159936cec941cfadb43c0cb"}]}'
 )

@@ -37,13 +37,16 @@ DRAFT = ManifestDraft(
     config={"layers": 2, "name": "é"},
     metrics={"hit_rate": 0.25},
     learned_kafka_ms=[(3, 2)],
+    learned_times=[(4, 5, 6, 1)],
+    cut_ms=8,
 )
 GOLDEN = (
     b'{"run_id":"run-1","version":42,"tables":{"items":{"rows":3,"dim":2,"dtype":"float32","columns":["items.weight"]}},'
     b'"offsets":{"samples":{"0":17}},"sample_marks":{"0":{"topic_id":"log-1","epoch":1,"trigger_offset":16,"n":0,'
     b'"former":{"log-0":[99,2]}}},"event_time_ms":5,'
     b'"created_ms":6,"step":7,"config":{"layers":2,"name":"\xc3\xa9"},"metrics":{"hit_rate":0.25},'
-    b'"learned_kafka_ms":[[3,2]],"format_version":2,"kind":"full","base_version":null,'
+    b'"learned_kafka_ms":[[3,2]],"learned_times":[[4,5,6,1]],"cut_ms":8,'
+    b'"format_version":2,"kind":"full","base_version":null,'
     b'"delta_encoding":null,"checksum_format":"xxh3-128",'
     b'"files":[{"name":"model","bytes":80,"checksum":"0123456789abcdef0123456789abcdef",'
     b'"state_digest":"fedcba9876543210fedcba9876543210"}]}'
@@ -59,6 +62,9 @@ GOLDEN_1 = (
     b'"learned_kafka_ms":[[3,2]],"format_version":1,"kind":"full","checksum_format":"xxh3-128",'
     b'"files":[{"name":"model","bytes":80,"checksum":"0123456789abcdef0123456789abcdef"}]}'
 )
+
+
+GOLDEN_2_WITHOUT_TIMES = GOLDEN.replace(b'"learned_times":[[4,5,6,1]],"cut_ms":8,', b"")
 
 
 def changed(of: bytes = GOLDEN, **fields: Any) -> bytes:
@@ -87,6 +93,14 @@ def test_a_full_version_of_format_1_is_read() -> None:
     assert manifest.files == [SnapshotFile(name="model", bytes=80, checksum="0123456789abcdef0123456789abcdef")]
     assert manifest.tables == {"items": Table(rows=3, dim=2, dtype="float32")}
     assert manifest.learned_kafka_ms == [(3, 2)]
+
+
+def test_a_manifest_of_before_its_times_were_told_is_read() -> None:
+    """A server that is updated before the learner would stop following it."""
+    manifest = decode_manifest(GOLDEN_2_WITHOUT_TIMES, "here")
+    assert manifest.learned_kafka_ms == [(3, 2)]
+    assert (manifest.learned_times, manifest.cut_ms) == ([], 0)
+    assert decode_manifest(GOLDEN_1, "here").learned_times == []
 
 
 def test_marks_of_an_older_manifest_say_nothing_of_their_log() -> None:

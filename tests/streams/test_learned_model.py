@@ -40,7 +40,8 @@ def learned_store(folder: Path) -> SnapshotStore:
         opened.marks.pass_over(sample)
         batch.add(sample)
     opened.learn(batch)
-    opened.cut({TopicPartition(TOPIC, 1): 4, TopicPartition(TOPIC, 0): 6}, {5: 2, 3: 1})()
+    first_learned = {(10, 20, 30): {5: 2, 3: 1}, (11, 20, 30): {3: 4}}
+    opened.cut({TopicPartition(TOPIC, 1): 4, TopicPartition(TOPIC, 0): 6}, first_learned)()
     return store
 
 
@@ -56,7 +57,9 @@ def test_a_reopened_model_is_the_one_that_was_cut(tmp_path: Path) -> None:
     manifest = store.manifest(pointer.run_id, 1)
     assert opened.run_id == manifest.run_id
     assert opened.marks.as_manifest() == manifest.sample_marks
-    assert manifest.learned_kafka_ms == [(3, 1), (5, 2)]
+    assert manifest.learned_kafka_ms == [(3, 1), (5, 2), (3, 4)]
+    assert manifest.learned_times == [(10, 20, 30, 2), (11, 20, 30, 1)]
+    assert manifest.created_ms <= manifest.cut_ms
     assert manifest.offsets == {f"{TOPIC}@t1": {"0": 6, "1": 4}}
     assert (manifest.tables["items"].rows, manifest.tables["items"].dim) == (len(_items()), 16)
     weights, trainer = opened.learner.state()

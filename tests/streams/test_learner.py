@@ -107,6 +107,9 @@ def test_the_metrics_follow_the_learner(bench_factory: BenchFactory) -> None:
     learner.consumer.at_end = lambda: stop() if next(idle, None) is None else None
     learner.run()
     value = learner.metrics.registry.get_sample_value
+    busy_seconds = value("headwater_learner_busy_seconds_total")
+    assert busy_seconds is not None
+    assert busy_seconds > 0
     assert value("headwater_steps_total") == learner.model.learner.num_steps
     assert value("headwater_versions_published_total") == value("headwater_snapshot_version") == bench.newest().version
     assert value("headwater_vocabulary_rows") == 11

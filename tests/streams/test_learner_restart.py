@@ -86,6 +86,11 @@ def test_what_versions_learned_first_adds_up_to_all_records(bench_factory: Bench
         for ms, count in bench.store.manifest(learner.model.run_id, version).learned_kafka_ms
     ]
     assert sorted(counted) == sorted((ms, 1) for sample in make_samples(100) for ms in sample.kafka_ms)
+    for version in bench.store.versions(learner.model.run_id):
+        manifest = bench.store.manifest(learner.model.run_id, version)
+        assert sum(num_pairs for *_, num_pairs in manifest.learned_times) == len(manifest.learned_kafka_ms)
+        # The log's records are of time 0, the clock stands at 10**9 s.
+        assert {times[:3] for times in manifest.learned_times} == {(0, 10**12, 10**12)}
 
 
 @pytest.mark.parametrize("num_records", [3, 5, WHOLE_LOG])

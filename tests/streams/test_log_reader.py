@@ -20,8 +20,9 @@ from streams.learner_settings import LearnerSettings
 from streams.log_merge import LogMerge, Placed
 from streams.log_reader import PATIENCE_SECONDS, LogReader
 from streams.rank_log import RankLog
+from streams.samples import encode_sample
 from tests.streams.learner_bench import LEARN, MODEL, TOPICS, Clock
-from tests.streams.made_samples import CATALOGUE, TOPIC, LogConsumer, Record, SampleLog, sample_factory
+from tests.streams.made_samples import CATALOGUE, TOPIC, LogConsumer, Record, SampleLog, make_samples, sample_factory
 
 Times = list[list[int]]
 """Kafka time of each sample's trigger, partition by partition; they need not rise."""
@@ -147,6 +148,16 @@ def test_samples_beside_each_other_go_by_partition() -> None:
         merge.put(sources[number], [Record(number, 0, None, 7), Record(number, 1, None, 7)])
     assert [merge.take().source.partition for _ in range(len(merge))] == [0, 0, 1, 1, 2, 2]
     assert merge.headless == set(sources)
+
+
+def test_a_sample_tells_when_it_was_written_beside_when_its_trigger_was() -> None:
+    """The time that a worker took would be taken for none, and the order of logs for another."""
+    source = TopicPartition(TOPIC, 0)
+    merge = LogMerge([source], CATALOGUE)
+    (sample,) = make_samples(1)
+    merge.put(source, [Record(0, 0, encode_sample(sample), 9_999)])
+    placed = merge.take()
+    assert (placed.kafka_ms, placed.written_ms) == (max(sample.kafka_ms), 9_999)
 
 
 def test_a_file_of_ranks_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

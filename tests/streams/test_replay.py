@@ -47,7 +47,7 @@ class Sent:
 
 def idle() -> LearnerPosition:
     """A learner that has learned all there is."""
-    return LearnerPosition(0, 0.0)
+    return LearnerPosition(0, 0.0, 0.0)
 
 
 def test_a_row_is_an_impression_and_its_actions() -> None:
@@ -137,44 +137,70 @@ def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
     assert max(impressions.count(time) for time in set(impressions)) <= 100
 
 
-def test_the_pace_rises_while_the_learner_is_close() -> None:
-    """A pace that only falls never ends."""
-    pace = Pace(rate=100.0)
-    rates = [pace.adjust(LearnerPosition(0, 0.1), float(second)) for second in range(3)]
-    assert rates == pytest.approx([115, 132.25, 152.0875])
+def paced(pace: Pace, seconds: int, *, behind_seconds: float, learned: float = 500.0, busy: float = 0.5) -> float:
+    """The rate after so many seconds in each of which so much is learned, and the learner is busy for a part."""
+    for second in range(seconds):
+        pace.adjust(LearnerPosition(learned * second, behind_seconds, busy * second), float(second))
+    return pace.rate
 
 
-@pytest.mark.parametrize(("behind_seconds", "share"), [(1.0, 1.0), (5.0, 0.6)])
-def test_the_pace_is_what_the_learner_learns_once_it_is_behind(behind_seconds: float, share: float) -> None:
-    """A pace that only rises drowns the learner."""
-    pace = Pace(rate=10_000.0)
-    for second in range(100):
-        pace.adjust(LearnerPosition(500.0 * second, behind_seconds), float(second))
-    assert pace.rate == pytest.approx(share * 500, rel=0.02)
+@pytest.mark.parametrize("busy", [0.5, 0.8, 1.0])
+def test_the_pace_is_80_percent_of_what_the_learner_could_learn(busy: float) -> None:
+    """With all that it could learn, events wait in line; with a share of what it does learn, fewer and fewer come."""
+    assert paced(Pace(), 100, behind_seconds=0.3, busy=busy) == pytest.approx(0.8 * 500 / busy)
+    assert paced(Pace(rate=10_000.0), 100, behind_seconds=1.0, busy=busy) == pytest.approx(0.8 * 500 / busy)
+
+
+def test_the_pace_settles_where_a_learner_keeps_up() -> None:
+    """A pace that is fed by what it sends would run away, or come to a stop."""
+    pace, events, busy = Pace(), 0.0, 0.0
+    for look in range(400):
+        rate = pace.adjust(LearnerPosition(events, 0.3, busy), look / 4)
+        events, busy = events + rate / 4, busy + rate / 4 / 1_000
+    assert pace.rate == pytest.approx(800, rel=0.01)
+
+
+def test_the_pace_rises_step_by_step() -> None:
+    """One look at a learner that has just caught up would send a flood."""
+    pace = Pace(rate=300.0)
+    rates = [pace.adjust(LearnerPosition(9_000.0 * second, 0.1, second), float(second)) for second in range(4)]
+    assert rates == pytest.approx([200, 230, 264.5, 304.175])
+
+
+def test_a_learner_that_is_far_behind_gets_half() -> None:
+    """What piled up while it stood still would never be worked off."""
+    assert paced(Pace(), 100, behind_seconds=5.0, busy=1.0) == pytest.approx(200)
+
+
+def test_a_learner_that_is_close_behind_gets_full_batches() -> None:
+    """Small batches are slow to learn, slow learning sends fewer events, and these make smaller batches."""
+    assert paced(Pace(), 100, behind_seconds=0.3, learned=50, busy=0.9) == TRIAL_RATE
+    assert paced(Pace(), 100, behind_seconds=1.0, learned=50, busy=1.0) == pytest.approx(40)
 
 
 def test_a_learner_that_was_restarted_does_not_upset_the_pace() -> None:
-    """Its counter starts at 0 again: events a second would be negative."""
-    pace = Pace(rate=100.0)
-    for second, events in enumerate([0, 5_000, 10_000, 15_000, 100]):
-        pace.adjust(LearnerPosition(events, 5.0), float(second))
-    assert pace.rate > 100.0
+    """Its counters start at 0 again: events a second would be negative."""
+    pace = Pace()
+    before = paced(pace, 100, behind_seconds=0.3)
+    assert pace.adjust(LearnerPosition(100, 0.3, 0.1), 100.0) == before
+    assert pace.adjust(LearnerPosition(600, 0.3, 0.6), 101.0) == before
 
 
 def test_the_pace_is_none_while_the_learner_is_away() -> None:
     """What came meanwhile must not count as learned in no time."""
     pace = Pace(rate=100.0)
-    pace.adjust(LearnerPosition(0, 0.1), 0.0)
+    pace.adjust(LearnerPosition(0, 0.1, 0), 0.0)
     assert pace.adjust(None, 1.0) == 0
-    assert pace.adjust(LearnerPosition(90_000, 0.1), 1.1) == pytest.approx(132.25)
-    assert pace.adjust(LearnerPosition(90_000, 5.0), 2.0) == pace.least
+    assert pace.adjust(LearnerPosition(90_000, 0.1, 9), 1.1) == pytest.approx(132.25)
+    assert pace.adjust(LearnerPosition(90_000, 5.0, 9), 2.0) == pytest.approx(152.0875)
 
 
 def test_the_pace_stays_modest_while_nothing_is_learned() -> None:
     """With the worker away the learner is idle, not close behind: the whole set would be sent at once."""
     pace = Pace(rate=5_000.0)
-    for second in range(20):
-        pace.adjust(LearnerPosition(1_000, 0.0), float(second))
+    paced(pace, 9, behind_seconds=0.0, learned=5_000)
+    for second in range(40):
+        pace.adjust(LearnerPosition(1_000, 0.0, 1.0), float(second))
     assert pace.rate == TRIAL_RATE
 
 
@@ -182,8 +208,8 @@ def test_the_pace_keeps_its_bounds() -> None:
     """It would go to nothing during one long step, and take as long to come back."""
     pace = Pace(rate=30.0, least=20.0, most=40.0)
     for second in range(9):
-        pace.adjust(LearnerPosition(0, 100.0), float(second))
+        pace.adjust(LearnerPosition(0, 100.0, 1.0 * second), float(second))
     assert pace.rate == 20.0
     for second in range(99):
-        pace.adjust(LearnerPosition(0, 0.0), float(second))
+        pace.adjust(LearnerPosition(0, 0.0, 0.0), float(second))
     assert pace.rate == 40.0

@@ -65,7 +65,7 @@ def test_the_learner_sets_the_pace_where_no_rate_is_given(tansu: Broker, tmp_pat
     metrics, port = LearnerMetrics(), free_port()
     metrics.serve("127.0.0.1", port)
     url = f"http://127.0.0.1:{port}/metrics"
-    assert learner_position(url) == LearnerPosition(0, 0)
+    assert learner_position(url) == LearnerPosition(0, 0, 0)
     assert learner_position(f"http://127.0.0.1:{free_port()}/metrics") is None
     dataset = dataset_factory(with_items=False)
     assert run_replay(dataset, kafka, topics, rate=None, learner_url=url, broken=0, progress=None) == 0
