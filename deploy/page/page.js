@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 let token = "", state = null, points = [], started = 0;
-let user = "", shown = [], before = null, asked = 0;
+let user = "", shown = [], before = null, asked = 0, drawn = 0;
 
 async function ask(path, body) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -153,12 +153,15 @@ async function choose(name) {
 }
 
 async function showUser() {
-  const number = ++asked, of = encodeURIComponent(user);
+  const number = ++asked, name = user, of = encodeURIComponent(name);
   if (!state?.model_version) return;
   try {
     const [list, sequence] = await Promise.all([
       ask(`/recommend?user_id=${of}&k=${LIST_LENGTH}`), ask(`/users/${of}/sequence?last=${EVENTS_SHOWN}`)]);
-    if (number === asked) showList(list, sequence);
+    // Of two that are under way at once, the later asked one stays.
+    if (name !== user || number < drawn) return;
+    drawn = number;
+    showList(list, sequence);
   } catch (error) {
     $("told").textContent = error.message;
   }
