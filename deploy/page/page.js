@@ -3,19 +3,19 @@
 // All that comes from outside is set as text, never as HTML.
 
 const MOST_POINTS = 720, LIST_LENGTH = 10, EVENTS_SHOWN = 12;
-const POLL_MS = 1000, APPLIED_MS = 20_000, LEARNED_MS = 90_000;
+const POLL_MS = 1000, ANSWER_MS = 10_000, APPLIED_MS = 20_000, LEARNED_MS = 90_000;
 
 const $ = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 let token = "", state = null, points = [], started = 0;
-let user = "", shown = [], before = null, asked = 0;
+let user = "", shown = [], before = null, asked = 0, drawn = 0;
 
 async function ask(path, body) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   if (body) headers["Content-Type"] = "application/json";
   const options = body ? { method: "POST", body: JSON.stringify(body), headers } : { headers };
-  const answer = await fetch(path, { ...options, cache: "no-store" });
+  const answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw Object.assign(new Error(content.error || `status ${answer.status}`), { status: answer.status });
   return content;
@@ -80,7 +80,7 @@ function showState() {
   $("now-events").textContent = count(last?.events);
   const pinned = state.pinned ? `, alias ${state.alias} is pinned` : "";
   const answers = `${state.model_version} answers, cut ${seconds(state.model_age_seconds)} ago${pinned}`;
-  tell(state.model_version ? answers + (state.problem ? `; ${state.problem}` : "") : state.problem, Boolean(state.problem));
+  tell(state.model_version ? answers + (state.problem ? `; ${state.problem}` : "") : `waiting: ${state.problem}`, state.model_version && state.problem);
   $("versions").replaceChildren(...points.slice(-12).reverse().map((point) => {
     const row = element("tr"), age = (Date.now() - point.created_ms) / 1000;
     const cells = [short(point.version), point.kind, count(Math.round(point.size_bytes / 1024)), count(point.events),
@@ -98,7 +98,8 @@ function showState() {
 
 function showUsers() {
   const now = [...$("users").children].map((each) => each.textContent);
-  if (user || state.users.join("\n") === now.join("\n")) return;
+  // What a pointer is on must not change under it.
+  if (user || $("users").matches(":hover, :focus-within") || state.users.join("\n") === now.join("\n")) return;
   $("users").replaceChildren(...state.users.map((name) => {
     const button = element("button", name);
     button.type = "button";
@@ -116,13 +117,14 @@ function tell(text, bad) {
 async function poll() {
   const known = points.length ? points[points.length - 1].number : 0;
   let next = await ask(`/page/state?since=${known}`);
-  if (next.started_ms !== started) {
+  const anew = next.started_ms !== started;
+  if (anew) {
     [started, points] = [next.started_ms, []];
     if (known) next = await ask("/page/state?since=0");
   }
   state = next;
   points = points.concat(next.points).slice(-MOST_POINTS);
-  if (next.points.length) draw();
+  if (anew || next.points.length) draw();
   showState();
   $("token-form").hidden = true;
   if (next.points.length && user) await showUser();
@@ -151,12 +153,15 @@ async function choose(name) {
 }
 
 async function showUser() {
-  const number = ++asked, of = encodeURIComponent(user);
+  const number = ++asked, name = user, of = encodeURIComponent(name);
   if (!state?.model_version) return;
   try {
     const [list, sequence] = await Promise.all([
       ask(`/recommend?user_id=${of}&k=${LIST_LENGTH}`), ask(`/users/${of}/sequence?last=${EVENTS_SHOWN}`)]);
-    if (number === asked) showList(list, sequence);
+    // Of two that are under way at once, the later asked one stays.
+    if (name !== user || number < drawn) return;
+    drawn = number;
+    showList(list, sequence);
   } catch (error) {
     $("told").textContent = error.message;
   }

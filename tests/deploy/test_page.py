@@ -1,9 +1,12 @@
 """The live page: what it is told, what it may do, and that it loads and runs nothing of others."""
 
 import asyncio
+import json
 import re
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,6 +148,16 @@ def test_nobody_acts_for_users_unless_it_is_said(house: House) -> None:
     assert not ServeSettings().page_clicks
 
 
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_no_other_site_makes_a_browser_click(house: House, content_type: str) -> None:
+    """Browsers let any site send these types to a server on this machine without asking it first."""
+    house.publish(1)
+    clicks = NoBroker()
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = ask(house, "POST", "/page/click", clicks, content=json.dumps(CLICK), headers=headers)
+    assert (answer.status_code, clicks.sent) == (422, [])
+
+
 def test_what_cannot_be_sent_says_why(house: House) -> None:
     house.publish(1)
     wrong = ask(house, "POST", "/page/click", NoBroker(), json={**CLICK, "action": "buy"})
@@ -230,3 +243,21 @@ def test_every_element_that_the_script_asks_for_is_there() -> None:
     asked = set(re.findall(r'\$\("([\w-]+)"\)', script)) | set(re.findall(r'plot\("([\w-]+)"', script))
     assert asked
     assert asked <= set(re.findall(r'id="([\w-]+)"', html))
+
+
+def test_whoever_installs_the_page_gets_all_of_it() -> None:
+    """An installed server would answer / with an error, or give uPlot on without its licence."""
+    root = FOLDER.parents[1]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["deploy"]
+    for name in ("index.html", "uPlot.LICENSE.txt", *FILES):
+        assert (FOLDER / name).is_file()
+        assert any(fnmatch(f"page/{name}", pattern) for pattern in patterns)
+    assert "Permission is hereby granted" in (FOLDER / "uPlot.LICENSE.txt").read_text()
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    """The first thing that a reader sees would be a broken picture."""
+    root = FOLDER.parents[1]
+    shown = re.findall(r"\]\((deploy/page/pictures/[^)]+)\)", (root / "README.md").read_text())
+    assert shown
+    assert all(0 < (root / name).stat().st_size < 200_000 for name in shown)
