@@ -3,13 +3,19 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 
 from deploy.freshness import Freshness
 from model.recommender import Recommender
+from model.sequence import no_events
 from model.settings import ModelSettings
 from storage.alias import CHAMPION
 from storage.aliases import Aliases, Resolved
+from storage.chain import Held
 from storage.errors import HeadwaterError, SnapshotError
 from storage.manifest import Manifest
 from storage.snapshot_store import SnapshotStore
@@ -47,10 +53,14 @@ class Follower:
     these steps, and a failure in any leaves the former replica answering:
 
     1. read the alias, the pointer if it tracks that, and the manifest that is named;
-    2. read and verify the weights;
-    3. build the recommender, with an index where the catalogue has more than `exact_items`;
+    2. read and verify the weights: of a delta upon the version that answers only what came after that one, and all of
+       the chain where this does not fit;
+    3. build the recommender beside the one that answers, with an index where the catalogue has more than `exact_items`,
+       and have it answer once;
     4. tell `freshness` which records are known for the first time, those of versions passed over among them;
     5. swap.
+
+    The arrays of the version that answers are kept for the next step 2, and nothing is changed in them.
 
     Each record is told once. Nothing is told of the first version after another run's, whose records may have been
     learned long before, nor of a version that is no newer than one seen before (a rollback); what was told and has had
@@ -82,6 +92,9 @@ class Follower:
         """Failed attempts to load a version."""
         self.num_missed = 0
         """Versions whose manifests were gone before they were seen: their records count in no freshness."""
+        self.num_reloaded = 0
+        """Versions that did not fit what was held, and were read with all of their chain."""
+        self._held: Held | None = None
         self._high = 0
         """Up to which version of the replica's run all records have been told."""
         self._failed: Resolved | None = None
@@ -134,8 +147,11 @@ class Follower:
         manifest = self.store.manifest(resolved.run_id, resolved.version, resolved.manifest_sha256)
         # Steps 2 and 3.
         settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
-        arrays = self.store.load(manifest, "model")
-        recommender = Recommender.from_state(settings, arrays, exact_items=self.exact_items)
+        arrays = self._fetch(manifest)
+        former = None if self.replica is None else self.replica.recommender
+        recommender = Recommender.from_state(settings, arrays, exact_items=self.exact_items, former=former)
+        # What is slow once, and what does not work at all, shows before anyone is answered.
+        recommender.recommend(no_events(""), now_ms=manifest.event_time_ms, k=1)
         if self.exact_items is not None and recommender.num_items > self.exact_items:
             _log.info("%s/v%d: %s", manifest.run_id, manifest.version, recommender.index.report)
         serial = self.num_loaded + 1
@@ -145,7 +161,20 @@ class Follower:
         self.replica = Replica(
             serial=serial, recommender=recommender, settings=settings, manifest=manifest, target=resolved.target
         )
+        self._held = Held(manifest, arrays)
         self.num_loaded = serial
+
+    def _fetch(self, manifest: Manifest) -> Mapping[str, npt.NDArray[Any]]:
+        held = self._held
+        try:
+            return self.store.load(manifest, "model", held)
+        except SnapshotError as error:
+            if held is None or not held.precedes(manifest):
+                raise
+            _log.warning("%s; all of its chain is read", error)
+        arrays = self.store.load(manifest, "model")
+        self.num_reloaded += 1
+        return arrays
 
     def _tell(self, serial: int, manifest: Manifest, *, pinned: bool) -> None:
         run_id, version = manifest.run_id, manifest.version

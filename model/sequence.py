@@ -40,3 +40,22 @@ class UserSequence:
     """How what is known of the user changed, oldest first."""
     exposure_rate: float = 1.0
     """Share of the exposures without an action that are in the sequence; the others were left out by chance."""
+
+
+def no_events(user_id: str) -> UserSequence:
+    """The sequence of a user of whom nothing is known.
+
+    >>> no_events("u").item_ids
+    []
+    """
+    none = np.zeros(0, np.int64)
+    return UserSequence(
+        user_id=user_id,
+        item_ids=[],
+        ts_ms=none,
+        actions=none,
+        values=np.zeros(0, np.float32),
+        groups=none,
+        new=none,
+        order=none,
+    )
