@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from storage.errors import SnapshotError
 
@@ -75,6 +75,8 @@ class ManifestDraft(msgspec.Struct, frozen=True, kw_only=True):
     """Finite ones only: `SnapshotStore.publish` leaves the others out."""
     learned_kafka_ms: list[tuple[int, int]] = []
     """(Kafka time, count) of the records that this version learned first."""
+    held_back: str | UnsetType = UNSET
+    """Why the pointer was not moved to this version; not there where it was."""
 
 
 class Manifest(ManifestDraft, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from storage.snapshot_store import SnapshotStore
 from streams.batch import MicroBatch
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
+from streams.publish_gate import PublishGate
 from streams.rank_log import RankLog
 from streams.staleness import Staleness
 
@@ -46,6 +47,7 @@ class LearnedModel:
         self.rank_log: RankLog | None = None
         """Where the rank of every target is written, too."""
         self.staleness = Staleness(learner.model_settings, every=0)
+        self.gate = PublishGate(store.settings.gate_sigmas)
 
     @classmethod
     def open(
@@ -56,6 +58,7 @@ class LearnedModel:
         Raises `SetupError` where that version is of another shape.
         """
         pointer = store.latest()
+        store.go_on_from(pointer)
         if pointer is None:
             return cls(OnlineLearner(model, learn), store, topic_ids)
         manifest = store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
@@ -156,7 +159,11 @@ class LearnedModel:
         }
 
     def cut(self, offsets: Mapping[Any, int], learned_kafka_ms: Mapping[int, int]) -> Callable[[], Manifest]:
-        """Copy everything now; the returned call writes it and may run in another thread."""
+        """Copy everything now; the returned call writes it and may run in another thread.
+
+        A version that the gate objects to is written, and `latest` stays where it is. What is written raises as
+        `SnapshotStore.publish` does, `SnapshotExistsError` where another trainer has taken over.
+        """
         self.version += 1
         self.offsets = dict(offsets)
         self.created_ms = int(time.time() * 1000)
@@ -180,8 +187,11 @@ class LearnedModel:
         )
 
         def publish() -> Manifest:
-            manifest = self.store.publish({"model": weights, "trainer": trainer}, draft)
-            self.staleness.serve(weights)
+            objection = self.gate.objection(weights, draft.metrics)
+            kept = msgspec.structs.replace(draft, held_back=objection or msgspec.UNSET)
+            manifest = self.store.publish({"model": weights, "trainer": trainer}, kept)
+            if not objection:
+                self.staleness.serve(weights)
             return manifest
 
         return publish
