@@ -19,9 +19,12 @@ from storage.chain import Held
 from storage.errors import HeadwaterError, SnapshotError
 from storage.manifest import Manifest
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import Announcements
 
 MAX_SKIPPED = 1_000
 """Most versions between two loaded ones whose manifests are read."""
+LEAST_PAUSE_SECONDS = 0.02
+"""Between two looks, however often it is asked for one."""
 MAX_RETRY_SECONDS = 30.0
 """Longest pause before a snapshot that could not be loaded is tried again."""
 
@@ -47,7 +50,7 @@ class Replica:
 
 
 class Follower:
-    """Keeps `replica` at the version that an alias stands for, looking every `poll_seconds`.
+    """Keeps `replica` at the version that an alias stands for, looking every `poll_seconds` and where it is told to.
 
     What an answer uses is read once from `replica`, so it comes from exactly one version. A version is loaded in
     these steps, and a failure in any leaves the former replica answering:
@@ -82,6 +85,8 @@ class Follower:
         self.alias = alias
         self.poll_seconds = poll_seconds
         self.exact_items = exact_items
+        self.announcements: Announcements | None = None
+        """What has it look at once; started and stopped with it."""
         self.replica: Replica | None = None
         self.problem: str | None = None
         """Why the version that the alias stands for is not the one that answers."""
@@ -100,18 +105,27 @@ class Follower:
         self._failed: Resolved | None = None
         self._retry_at = 0.0
         self._retry_seconds = poll_seconds
-        self._stop = threading.Event()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
         """Begin to follow in a thread."""
         self._thread.start()
+        if self.announcements is not None:
+            self.announcements.start()
 
     def stop(self) -> None:
         """Stop following and wait for the thread; the replica stays."""
+        if self.announcements is not None:
+            self.announcements.stop()
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(30)
+
+    def look(self) -> None:
+        """Look at the alias at once: there may be something new."""
+        self._wake.set()
 
     def poll(self) -> bool:
         """Look once; whether another version answers now.
@@ -136,8 +150,11 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            # Cleared before the look: what comes during it may have come too late for it.
+            self._wake.clear()
             self.poll()
-            self._stop.wait(self.poll_seconds)
+            if not self._stop.wait(min(LEAST_PAUSE_SECONDS, self.poll_seconds)):
+                self._wake.wait(self.poll_seconds)
 
     def _answers(self, resolved: Resolved) -> bool:
         return self.replica is not None and self.replica.target == resolved.target

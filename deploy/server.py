@@ -39,6 +39,7 @@ from deploy.serving_metrics import RequestTimes, ServingMetrics
 from deploy.token_check import TokenCheck
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import Announcements
 from streams.catalogue import Catalogue
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings, describe_topic
@@ -119,11 +120,16 @@ def run_server(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings
 
 def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, snapshots: SnapshotSettings) -> Serving:
     freshness = Freshness(_now_ms)
-    store = SnapshotStore(snapshots)
+    follower = Follower(
+        SnapshotStore(snapshots),
+        freshness,
+        poll_seconds=serve.poll_seconds,
+        exact_items=serve.exact_items,
+        alias=serve.alias,
+    )
+    follower.announcements = Announcements(kafka, topics.snapshots, snapshots.model, follower.look)
     return Serving(
-        follower=Follower(
-            store, freshness, poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=serve.alias
-        ),
+        follower=follower,
         sequences=SequenceClient(serve.worker_urls, timeout_seconds=serve.sequence_timeout_seconds),
         catalogue=Catalogue(kafka, topics.items),
         freshness=freshness,

@@ -17,6 +17,7 @@ from storage.entries import pack_position
 from storage.errors import SetupError
 from storage.manifest import Manifest, ManifestDraft, Table
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import Announcer
 from streams.batch import MicroBatch
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
@@ -46,6 +47,8 @@ class LearnedModel:
         self.ranges = LearnedRanges()
         self.rank_log: RankLog | None = None
         """Where the rank of every target is written, too."""
+        self.announcer: Announcer | None = None
+        """Who tells servers of a version as soon as `latest` is moved to it."""
         self.staleness = Staleness(learner.model_settings, every=0)
         self.gate = PublishGate(store.settings.gate_sigmas)
 
@@ -191,10 +194,16 @@ class LearnedModel:
             kept = msgspec.structs.replace(draft, held_back=objection or msgspec.UNSET)
             manifest = self.store.publish({"model": weights, "trainer": trainer}, kept)
             if not objection:
+                self._announce()
                 self.staleness.serve(weights)
             return manifest
 
         return publish
+
+    def _announce(self) -> None:
+        pointer = self.store.latest()
+        if self.announcer is not None and pointer is not None:
+            self.announcer.announce(pointer)
 
     def _offsets_by_log(self) -> dict[str, dict[str, int]]:
         by_log: dict[str, dict[str, int]] = {}

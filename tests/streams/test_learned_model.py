@@ -203,6 +203,7 @@ class Process:
         self.served: list[tuple[str, int]] = []
         monkeypatch.setattr("streams.topics.describe_topic", lambda kafka, topic: self.described)
         monkeypatch.setattr("streams.learner_process.KafkaConsumer", self._connect)
+        monkeypatch.setattr("streams.learner_process.connect_announcer", lambda *_: None)
         monkeypatch.setattr(LearnerMetrics, "serve", lambda metrics, host, port: self.served.append((host, port)))
 
     def run(self, folder: Path) -> int:
