@@ -93,6 +93,8 @@ class Oracle:
     """What each version has to answer, from a recommender that was made of its arrays alone."""
 
     def __init__(self, num_items: int) -> None:
+        # As the server computes; several would wait for each other where the cores are busy.
+        torch.set_num_threads(1)
         self.num_items = num_items
 
     def agrees(self, version: int, user: int, answer: list[tuple[str, float]]) -> bool:
