@@ -3,20 +3,29 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 
 from deploy.freshness import Freshness
 from deploy.freshness_parts import learned_records
 from model.recommender import Recommender
+from model.sequence import NOBODY
 from model.settings import ModelSettings
 from storage.alias import CHAMPION
 from storage.aliases import Aliases, Resolved
+from storage.chain import Held
 from storage.errors import HeadwaterError, SnapshotError
 from storage.manifest import Manifest
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import Announcements
 
 MAX_SKIPPED = 1_000
 """Most versions between two loaded ones whose manifests are read."""
+LEAST_PAUSE_SECONDS = 0.02
+"""Between two looks, however often it is asked for one."""
 MAX_RETRY_SECONDS = 30.0
 """Longest pause before a snapshot that could not be loaded is tried again."""
 
@@ -42,16 +51,20 @@ class Replica:
 
 
 class Follower:
-    """Keeps `replica` at the version that an alias stands for, looking every `poll_seconds`.
+    """Keeps `replica` at the version that an alias stands for, looking every `poll_seconds` and where it is told to.
 
     What an answer uses is read once from `replica`, so it comes from exactly one version. A version is loaded in
     these steps, and a failure in any leaves the former replica answering:
 
     1. read the alias, the pointer if it tracks that, and the manifest that is named;
-    2. read and verify the weights;
-    3. build the recommender, with an index where the catalogue has more than `exact_items`;
+    2. read and verify the weights: of a delta upon the version that answers only what came after that one, and all of
+       the chain where this does not fit;
+    3. build the recommender beside the one that answers, with an index where the catalogue has more than `exact_items`,
+       and have it answer once;
     4. tell `freshness` which records are known for the first time, those of versions passed over among them;
     5. swap.
+
+    The arrays of the version that answers are kept for the next step 2, and nothing is changed in them.
 
     Each record is told once. Nothing is told of the first version after another run's, whose records may have been
     learned long before, nor of a version that is no newer than one seen before (a rollback); what was told and has had
@@ -73,6 +86,8 @@ class Follower:
         self.alias = alias
         self.poll_seconds = poll_seconds
         self.exact_items = exact_items
+        self.announcements: Announcements | None = None
+        """What has it look at once; started and stopped with it."""
         self.replica: Replica | None = None
         self.problem: str | None = None
         """Why the version that the alias stands for is not the one that answers."""
@@ -83,23 +98,35 @@ class Follower:
         """Failed attempts to load a version."""
         self.num_missed = 0
         """Versions whose manifests were gone before they were seen: their records count in no freshness."""
+        self.num_reloaded = 0
+        """Versions that did not fit what was held, and were read with all of their chain."""
+        self._held: Held | None = None
         self._high = 0
         """Up to which version of the replica's run all records have been told."""
         self._failed: Resolved | None = None
         self._retry_at = 0.0
         self._retry_seconds = poll_seconds
-        self._stop = threading.Event()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
         """Begin to follow in a thread."""
         self._thread.start()
+        if self.announcements is not None:
+            self.announcements.start()
 
     def stop(self) -> None:
         """Stop following and wait for the thread; the replica stays."""
+        if self.announcements is not None:
+            self.announcements.stop()
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(30)
+
+    def look(self) -> None:
+        """Look at the alias at once: there may be something new."""
+        self._wake.set()
 
     def poll(self) -> bool:
         """Look once; whether another version answers now.
@@ -124,8 +151,11 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            # Cleared before the look: what comes during it may have come too late for it.
+            self._wake.clear()
             self.poll()
-            self._stop.wait(self.poll_seconds)
+            if not self._stop.wait(min(LEAST_PAUSE_SECONDS, self.poll_seconds)):
+                self._wake.wait(self.poll_seconds)
 
     def _answers(self, resolved: Resolved) -> bool:
         return self.replica is not None and self.replica.target == resolved.target
@@ -135,9 +165,12 @@ class Follower:
         manifest = self.store.manifest(resolved.run_id, resolved.version, resolved.manifest_sha256)
         # Steps 2 and 3.
         settings = ModelSettings(**{**manifest.config, "actions": tuple(manifest.config["actions"])})
-        arrays = self.store.load(manifest, "model")
+        arrays = self._fetch(manifest)
         fetched_ms = self.freshness.clock_ms()
-        recommender = Recommender.from_state(settings, arrays, exact_items=self.exact_items)
+        former = None if self.replica is None else self.replica.recommender
+        recommender = Recommender.from_state(settings, arrays, exact_items=self.exact_items, former=former)
+        # What is slow once, and what does not work at all, shows before anyone is answered.
+        recommender.recommend(NOBODY, now_ms=manifest.event_time_ms, k=1)
         if self.exact_items is not None and recommender.num_items > self.exact_items:
             _log.info("%s/v%d: %s", manifest.run_id, manifest.version, recommender.index.report)
         serial = self.num_loaded + 1
@@ -147,7 +180,20 @@ class Follower:
         self.replica = Replica(
             serial=serial, recommender=recommender, settings=settings, manifest=manifest, target=resolved.target
         )
+        self._held = Held(manifest, arrays)
         self.num_loaded = serial
+
+    def _fetch(self, manifest: Manifest) -> Mapping[str, npt.NDArray[Any]]:
+        held = self._held
+        try:
+            return self.store.load(manifest, "model", held)
+        except SnapshotError as error:
+            if held is None or not held.precedes(manifest):
+                raise
+            _log.warning("%s; all of its chain is read", error)
+        arrays = self.store.load(manifest, "model")
+        self.num_reloaded += 1
+        return arrays
 
     def _tell(self, serial: int, manifest: Manifest, resolved: Resolved, fetched_ms: int) -> None:
         run_id, version = manifest.run_id, manifest.version

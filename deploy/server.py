@@ -48,6 +48,7 @@ from deploy.serving_metrics import RequestTimes, ServingMetrics
 from deploy.token_check import TokenCheck
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import Announcements
 from streams.catalogue import Catalogue
 from streams.kafka_settings import KafkaSettings
 from streams.topics import TopicSettings, describe_topic
@@ -162,9 +163,11 @@ def _serving(serve: ServeSettings, kafka: KafkaSettings, topics: TopicSettings, 
     store = SnapshotStore(snapshots)
 
     def follower(alias: str) -> Follower:
-        return Follower(
+        made = Follower(
             store, Freshness(_now_ms), poll_seconds=serve.poll_seconds, exact_items=serve.exact_items, alias=alias
         )
+        made.announcements = Announcements(kafka, topics.snapshots, snapshots.model, made.look)
+        return made
 
     champion = follower(serve.alias)
     return Serving(

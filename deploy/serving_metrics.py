@@ -38,6 +38,7 @@ class ServingMetrics(Collector):
         for name, help_text, count in (
             ("snapshots_loaded", "Versions loaded.", follower.num_loaded),
             ("snapshot_failures", "Failed attempts to load a version.", follower.num_failed),
+            ("snapshots_reloaded", "Versions read whole as they did not fit.", follower.num_reloaded),
             ("manifests_missed", "Versions gone before their manifest was read.", follower.num_missed),
             ("catalogue_invalid", "Records of the catalogue that were no valid items.", catalogue.num_invalid),
             ("freshness_dropped", "Records never measured.", self.serving.freshness.num_dropped),

@@ -33,7 +33,9 @@ def snapshot_table(rows: Sequence[SnapshotRow]) -> Table:
             table.add_row(name, "damaged", *[""] * 6, Text("; ".join(filter(None, [points, row.problem]))))
             continue
         figures = (f"{row.bytes:,}", _time(row.created_ms), f"{row.step:,}", _count(row.events))
-        table.add_row(name, row.kind, *figures, _rate(row.recent_hit_rate), _rate(row.hit_rate), points)
+        held_back = row.held_back and f"held back: {row.held_back}"
+        noted = Text("; ".join(filter(None, [points, held_back])))
+        table.add_row(name, row.kind, *figures, _rate(row.recent_hit_rate), _rate(row.hit_rate), noted)
     return table
 
 

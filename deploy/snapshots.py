@@ -37,6 +37,8 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
     """The same over the last 5,000 targets."""
     problem: str | None = None
     """Why nothing is known of it."""
+    held_back: str = ""
+    """Why `latest` was not moved to it."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,14 +84,12 @@ def standing_for(aliases: Aliases, name: str) -> Pointer:
 
 
 def version_before(store: SnapshotStore, pointer: Pointer) -> Version:
-    """The newest version of the same run before that one; raises `SnapshotError` where none is left."""
-    before = [version for version in store.versions(pointer.run_id) if version < pointer.version]
-    if not before:
-        name = version_name(pointer.run_id, pointer.version)
-        raise SnapshotError(
-            f"no version before {name} is left in its run: name one that `headwater snapshots ls` shows"
-        )
-    return pointer.run_id, before[-1]
+    """The newest version of the same run before that one that servers had; raises `SnapshotError` for none."""
+    for version in reversed(store.versions(pointer.run_id)):
+        if version < pointer.version and not store.manifest(pointer.run_id, version).held_back:
+            return pointer.run_id, version
+    name = version_name(pointer.run_id, pointer.version)
+    raise SnapshotError(f"no version before {name} is left in its run: name one that `headwater snapshots ls` shows")
 
 
 def list_snapshots(store: SnapshotStore, aliases: dict[str, Alias]) -> list[SnapshotRow]:
@@ -145,6 +145,7 @@ def _row(store: SnapshotStore, version: Version, pointed_by: list[str]) -> Snaps
         events=manifest.metrics.get("events"),
         hit_rate=manifest.metrics.get("hit_rate"),
         recent_hit_rate=manifest.metrics.get("window_hit_rate_all"),
+        held_back=manifest.held_back or "",
     )
 
 

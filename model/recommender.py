@@ -19,10 +19,10 @@ from model.forward import pad_to_tile
 from model.hstu import HSTU
 from model.item_index import item_index
 from model.item_keys import item_keys
+from model.item_names import ItemNames
 from model.item_score import ItemScore
 from model.layout import Integers
 from model.network import Network, load_dense
-from model.packed_ids import unpack_ids
 from model.question import BestItems
 from model.retrieval_head import unit_rows
 from model.sequence import NOBODY, UserSequence
@@ -37,9 +37,14 @@ class Recommender:
     """Pure inference on the CPU; nothing that it is asked changes it, so that threads may share it."""
 
     def __init__(
-        self, settings: ModelSettings, network: Network, arrays: Mapping[str, np.ndarray], exact_items: int | None
+        self,
+        settings: ModelSettings,
+        network: Network,
+        arrays: Mapping[str, np.ndarray],
+        names: ItemNames,
+        exact_items: int | None,
     ) -> None:
-        item_ids = unpack_ids(arrays["items.id_bytes"], arrays["items.id_ends"])
+        item_ids = names.ids
         weight = torch.from_numpy(arrays["items.weight"].copy())
         live_I = arrays["items.live"]
         if weight.shape != (len(item_ids), settings.dim) or live_I.shape != (len(item_ids),):
@@ -52,13 +57,12 @@ class Recommender:
         self.identity = object()
         """Stands for these weights, and does not keep them."""
         self._network = network.eval()
-        self._item_ids = item_ids
+        self.names, self._item_ids, self._rows = names, item_ids, names.rows
         # The index knows items that may be shown, by their places among the rows of these.
         live = np.flatnonzero(live_I)
-        self._rows = {item_ids[row]: row for row in live.tolist()}
         self._contents = Contents(len(arrays["contents.key"]), settings.content_rows)
         self._contents.load(arrays)
-        keys_L = item_keys(item_ids[row] for row in live.tolist())
+        keys_L = names.keys_I[live]
         with torch.no_grad():
             weight[live] += network.content(self._contents.words(keys_L))
         self._shown = live[~np.isin(keys_L, self._contents.hidden())]
@@ -79,16 +83,23 @@ class Recommender:
 
     @classmethod
     def from_state(
-        cls, settings: ModelSettings, arrays: Mapping[str, np.ndarray], *, exact_items: int | None = None
+        cls,
+        settings: ModelSettings,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        exact_items: int | None = None,
+        former: "Recommender | None" = None,
     ) -> "Recommender":
         """From the first half of `OnlineLearner.state()`.
 
         Of a catalogue of more than `exact_items`, only the clusters nearest to a user are looked at (see `item_index`).
+        What a `former` one knows of the same ids is used again, and the former stays as it is; the arrays are copied.
         Raises `ValueError` where the arrays do not fit the settings.
         """
         network = Network(settings)
         load_dense(network, arrays)
-        return cls(settings, network, arrays, exact_items)
+        names = ItemNames.of(arrays, None if former is None else former.names)
+        return cls(settings, network, arrays, names, exact_items)
 
     @property
     def num_items(self) -> int:

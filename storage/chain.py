@@ -18,6 +18,11 @@ class Held(NamedTuple):
     manifest: Manifest
     arrays: Mapping[str, npt.NDArray[Any]]
 
+    def precedes(self, manifest: Manifest) -> bool:
+        """Whether it may be one of the versions that a delta is built upon."""
+        is_earlier = self.manifest.run_id == manifest.run_id and self.manifest.version < manifest.version
+        return is_earlier and manifest.kind == "delta"
+
 
 def find_chain(manifest: Manifest, find: Callable[[str, int], Manifest], held: Held | None) -> list[Manifest]:
     """A version and its bases, the first one full or the one that is held; `find` gives a manifest by run and version.

@@ -37,4 +37,4 @@ class SnapshotError(HeadwaterError):
 
 
 class SnapshotExistsError(SnapshotError):
-    """Another trainer has already published this version."""
+    """Another trainer has published here: this version already, or what `latest` names now."""

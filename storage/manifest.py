@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from storage.errors import SnapshotError
 
@@ -80,6 +80,8 @@ class ManifestDraft(msgspec.Struct, frozen=True, kw_only=True):
     taken by the learner, and were learned. Empty in a manifest that was written before versions had it."""
     cut_ms: int = 0
     """When the cut that began at `created_ms` was done and learning went on; 0 where nobody noted it."""
+    held_back: str | UnsetType = UNSET
+    """Why the pointer was not moved to this version; not there where it was."""
 
 
 class Manifest(ManifestDraft, frozen=True, kw_only=True):

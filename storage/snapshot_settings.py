@@ -26,6 +26,10 @@ class SnapshotSettings:
     max_delta_share: float = 0.5
     """Bytes of the deltas since the last full version, as a share of that one's, beyond which the next one is full."""
 
+    gate_sigmas: float = 0.0
+    """A version is held back from `latest` where the hit rate over the last targets lies so many standard errors below
+    that of a version before; 0: quality holds none back (values that are not finite always do)."""
+
     def __post_init__(self) -> None:
         if not self.url:
             raise ValueError("url must be a folder or a URL, got nothing")
@@ -37,5 +41,7 @@ class SnapshotSettings:
             raise ValueError(f"full_every must be >= 1, got {self.full_every}")
         if not 1 <= self.cumulative_every < MAX_LINKS:
             raise ValueError(f"cumulative_every must be 1 to {MAX_LINKS - 1}, got {self.cumulative_every}")
+        if not 0 <= self.gate_sigmas < math.inf:
+            raise ValueError(f"gate_sigmas must be >= 0 and finite, got {self.gate_sigmas}")
         if not 0 < self.max_delta_share < math.inf:
             raise ValueError(f"max_delta_share must be > 0 and finite, got {self.max_delta_share}")

@@ -31,12 +31,12 @@ from storage.manifest import (
     make_manifest,
     sha256_of,
 )
-from storage.objects import Listed, Objects
-from storage.retention import VERSION_FILE, expendable
+from storage.objects import Listed, Objects, Tagged
+from storage.retention import VERSION_FILE, Facts, expendable
 from storage.snapshot_settings import SnapshotSettings
 
-_KNOWN_BASES = 1_024
-"""Versions of which it is remembered what they are deltas of."""
+_KNOWN_FACTS = 1_024
+"""Versions of which it is remembered what retention has to know."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,21 +48,25 @@ class SnapshotStore:
         self.settings = settings
         self._objects = Objects(settings.url)
         self._bases = Bases(settings)
-        self._base_of = lru_cache(_KNOWN_BASES)(self._read_base)
+        self._expected: list[Pointer | None] = []
+        """What `latest` has to be when this trainer publishes; empty before it is known."""
+        self._facts_of = lru_cache(_KNOWN_FACTS)(self._read_facts)
 
     def publish(self, files: Mapping[str, Mapping[str, npt.NDArray[Any]]], draft: ManifestDraft) -> Manifest:
         """Write a version, as a delta where that is due (see `Bases`), and point to it.
 
         1. Write each file.
         2. Write the manifest, which must not be there yet.
-        3. Move the pointer to it.
+        3. Move the pointer to it, unless the draft says why it is held back.
         4. Delete versions that nothing needs any more.
 
-        The arrays are kept, to tell the next versions by them; where they were changed, the next version is full.
-        Metrics that are not finite are left out. Raises `SnapshotExistsError` where the version has been published
-        before, `SnapshotError` where the store fails, `ValueError` for a draft out of range or arrays that no delta
-        could tell.
+        The arrays are kept, to tell the next versions by them; where they were changed, the next version is full, and
+        nothing is told by a version that was held back. Metrics that are not finite are left out. Raises
+        `SnapshotExistsError` where another trainer has published this version or moved the pointer since this one did
+        (see `go_on_from`), `SnapshotError` where the store fails, `ValueError` for a draft out of range or arrays that
+        no delta could tell.
         """
+        self._own_pointer()
         nothing = "0" * 32
         make_manifest(
             draft, [SnapshotFile(name=name, bytes=0, checksum=nothing, state_digest=nothing) for name in files]
@@ -82,11 +86,19 @@ class SnapshotStore:
         encoded = encode_manifest(manifest)
         self._objects.create(place, encoded)
         # Step 3.
-        self._point(draft, sha256_of(encoded))
-        self._bases.note(Published(manifest, ordered))
+        if not draft.held_back:
+            self._point(draft, sha256_of(encoded))
+            self._bases.note(Published(manifest, ordered))
         # Step 4.
-        self._retire(draft)
+        self._retire()
         return manifest
+
+    def go_on_from(self, pointer: Pointer | None) -> None:
+        """Publish only as long as `latest` is this, or what this store has moved it to since.
+
+        So a trainer that was away while another took over stops instead of taking servers back to what it knows.
+        """
+        self._expected = [pointer]
 
     @property
     def objects(self) -> Objects:
@@ -106,7 +118,7 @@ class SnapshotStore:
         pinned = pinned_versions(self._objects, self.settings.model)
         # The newest stays even where none is to be kept: it may be listed before the pointer names it.
         keep = max(1, self.settings.keep)
-        return self._expendable(listed, pointer.run_id, pointer.version, keep, pinned)
+        return self._expendable(listed, pointer, keep, pinned)
 
     def latest(self) -> Pointer | None:
         """The pointer to the newest version; None before the first."""
@@ -200,15 +212,17 @@ class SnapshotStore:
         unchanged = all(state_digest(base.files[file.name]) == file.state_digest for file in base.manifest.files)
         return base if unchanged else None
 
-    def _read_base(self, run_id: str, version: int) -> int | None:
-        """What a version is a delta of; None for one that cannot be loaded, too: it needs nothing any more."""
+    def _read_facts(self, run_id: str, version: int) -> Facts:
+        """What retention has to know of a version; one that cannot be loaded needs nothing any more."""
         path = self._path(run_id, version, "manifest.json")
         value = self._objects.get(path, MAX_MANIFEST_BYTES)
         try:
             manifest = None if value is None else decode_manifest(value, path)
         except SnapshotError:
-            return None
-        return manifest.base_version if manifest is not None and manifest.kind == "delta" else None
+            manifest = None
+        if manifest is None:
+            return Facts(None)
+        return Facts(manifest.base_version if manifest.kind == "delta" else None, bool(manifest.held_back))
 
     def _write(self, draft: ManifestDraft, name: str, arrays: Arrays, digest: str) -> SnapshotFile:
         value = save(dict(arrays))
@@ -216,28 +230,44 @@ class SnapshotStore:
         checksum = xxhash.xxh3_128_hexdigest(value)
         return SnapshotFile(name=name, bytes=len(value), checksum=checksum, state_digest=digest)
 
+    def _own_pointer(self) -> tuple[Pointer | None, Tagged | None]:
+        """The pointer, and what is to be replaced by the next; raises `SnapshotExistsError` where another moved it."""
+        path = f"{self.settings.model}/latest"
+        tagged = self._objects.get_tagged(path, MAX_POINTER_BYTES)
+        pointer = None if tagged is None else decode_pointer(tagged.value, path)
+        if self._expected and pointer not in self._expected:
+            raise SnapshotExistsError(
+                f"{path} in {self.settings.url} must name {_named(self._expected[0])}, as this trainer left it, "
+                f"got {_named(pointer)}: another trainer has taken over; stop one of them"
+            )
+        return pointer, tagged
+
     def _point(self, draft: ManifestDraft, sha256: str) -> None:
-        former = self.latest()
+        former, tagged = self._own_pointer()
         generation = former.generation + 1 if former else 1
         pointer = Pointer(generation=generation, run_id=draft.run_id, version=draft.version, manifest_sha256=sha256)
-        self._objects.put(f"{self.settings.model}/latest", encode_pointer(pointer))
+        self._objects.swap(f"{self.settings.model}/latest", encode_pointer(pointer), tagged)
+        self.go_on_from(pointer)
 
-    def _retire(self, draft: ManifestDraft) -> None:
-        """Delete what nothing needs now that the pointer names this version."""
-        listed = self._objects.list(self.settings.model)
+    def _retire(self) -> None:
+        """Delete what nothing needs any more."""
+        listed, pointer = self._objects.list(self.settings.model), self.latest()
         try:
             pinned = pinned_versions(self._objects, self.settings.model)
         except SnapshotError as error:
             # Training goes on; that nothing is deleted costs space only.
             _log.warning("no version is deleted, for nobody knows what is pinned: %s", error)
             return
-        for path in self._expendable(listed, draft.run_id, draft.version, self.settings.keep, pinned):
-            self._objects.delete(path)
+        if pointer is not None:
+            for path in self._expendable(listed, pointer, self.settings.keep, pinned):
+                self._objects.delete(path)
 
     def _expendable(
-        self, listed: list[Listed], run_id: str, version: int, keep: int, pinned: Collection[tuple[str, int]]
+        self, listed: list[Listed], pointer: Pointer, keep: int, pinned: Collection[tuple[str, int]]
     ) -> list[str]:
-        return expendable(listed, run_id=run_id, version=version, keep=keep, base_of=self._base_of, pinned=pinned)
+        return expendable(
+            listed, run_id=pointer.run_id, version=pointer.version, keep=keep, facts_of=self._facts_of, pinned=pinned
+        )
 
     def _manifest_bytes(self, run_id: str, version: int) -> tuple[str, bytes]:
         path = self._path(run_id, version, "manifest.json")
@@ -258,3 +288,7 @@ def _file(manifest: Manifest, name: str) -> SnapshotFile:
             f"it has {', '.join(file.name for file in manifest.files)}"
         )
     return file
+
+
+def _named(pointer: Pointer | None) -> str:
+    return "nothing" if pointer is None else f"{pointer.run_id}/v{pointer.version} (generation {pointer.generation})"

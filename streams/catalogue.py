@@ -77,7 +77,7 @@ class Catalogue:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with _consumer(self.kafka) as consumer:
+                with tailing_consumer(self.kafka) as consumer:
                     while not self._stop.is_set():
                         self._follow(consumer)
             except (KafkaError, OSError) as error:
@@ -150,7 +150,8 @@ class _Reading:
             self.unavailable.add(item.item_id)
 
 
-def _consumer(kafka: KafkaSettings) -> Any:
+def tailing_consumer(kafka: KafkaSettings) -> Any:
+    """A consumer without a group, which reads from the beginning what is committed; raises `KafkaError`."""
     return KafkaConsumer(
         **client_options(kafka),
         bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),

@@ -17,10 +17,12 @@ from storage.entries import pack_position
 from storage.errors import SetupError
 from storage.manifest import Manifest, ManifestDraft, Table
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import Announcer
 from streams.batch import MicroBatch
 from streams.first_learned import Times
 from streams.learned import LearnedRanges
 from streams.marks import SampleMarks
+from streams.publish_gate import PublishGate
 from streams.rank_log import RankLog
 from streams.staleness import Staleness
 
@@ -46,7 +48,10 @@ class LearnedModel:
         self.ranges = LearnedRanges()
         self.rank_log: RankLog | None = None
         """Where the rank of every target is written, too."""
+        self.announcer: Announcer | None = None
+        """Who tells servers of a version as soon as `latest` is moved to it."""
         self.staleness = Staleness(learner.model_settings, every=0)
+        self.gate = PublishGate(store.settings.gate_sigmas)
 
     @classmethod
     def open(
@@ -57,6 +62,7 @@ class LearnedModel:
         Raises `SetupError` where that version is of another shape.
         """
         pointer = store.latest()
+        store.go_on_from(pointer)
         if pointer is None:
             return cls(OnlineLearner(model, learn), store, topic_ids)
         manifest = store.manifest(pointer.run_id, pointer.version, pointer.manifest_sha256)
@@ -161,7 +167,9 @@ class LearnedModel:
     ) -> Callable[[], Manifest]:
         """Copy everything now; the returned call writes it and may run in another thread.
 
-        `first_learned` are the records that no version before has learned, as `FirstLearned` tells them.
+        `first_learned` are the records that no version before has learned, as `FirstLearned` tells them. A version that
+        the gate objects to is written, and `latest` stays where it is. The call raises as `SnapshotStore.publish`
+        does, `SnapshotExistsError` where another trainer has taken over.
         """
         self.version += 1
         self.offsets = dict(offsets)
@@ -188,11 +196,20 @@ class LearnedModel:
         )
 
         def publish() -> Manifest:
-            manifest = self.store.publish({"model": weights, "trainer": trainer}, draft)
-            self.staleness.serve(weights)
+            objection = self.gate.objection(weights, draft.metrics)
+            kept = msgspec.structs.replace(draft, held_back=objection or msgspec.UNSET)
+            manifest = self.store.publish({"model": weights, "trainer": trainer}, kept)
+            if not objection:
+                self._announce()
+                self.staleness.serve(weights)
             return manifest
 
         return publish
+
+    def _announce(self) -> None:
+        pointer = self.store.latest()
+        if self.announcer is not None and pointer is not None:
+            self.announcer.announce(pointer)
 
     def _offsets_by_log(self) -> dict[str, dict[str, int]]:
         by_log: dict[str, dict[str, int]] = {}

@@ -225,8 +225,12 @@ class Learner:
         assert self._publishing is not None
         manifest = self._publishing.result()
         self._publishing = None
-        self.metrics.versions.inc()
         self.metrics.unpublished.set(self._first_learned.num_records)
+        if manifest.held_back:
+            self.metrics.held_back.inc()
+            logger.error("%s/v%d is held back: %s", manifest.run_id, manifest.version, manifest.held_back)
+            return
+        self.metrics.versions.inc()
         self.metrics.version.set(manifest.version)
         logger.info("published %s/v%d after %d steps", manifest.run_id, manifest.version, manifest.step)
 

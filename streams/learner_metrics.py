@@ -30,6 +30,9 @@ class LearnerMetrics:
         self.steps = Counter("headwater_steps", "Optimizer steps", registry=registry)
         self.rehearsed = Counter("headwater_steps_rehearsed", "Steps on the past alone, while idle", registry=registry)
         self.versions = Counter("headwater_versions_published", "Snapshots published", registry=registry)
+        self.held_back = Counter(
+            "headwater_versions_held_back", "Snapshots written that latest was not moved to", registry=registry
+        )
         self.version = Gauge("headwater_snapshot_version", "Newest published version", registry=registry)
         self.skipped_in_a_row = Gauge(
             "headwater_steps_skipped_in_a_row", "Newest steps without a finite loss; 0 is well", registry=registry

@@ -11,6 +11,7 @@ from model.settings import LearnSettings, ModelSettings
 from storage.errors import SetupError
 from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
+from streams.announcements import connect_announcer
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
 from streams.learned_model import LearnedModel
@@ -45,6 +46,7 @@ def run_learner(
     logger.info("going on from %s/v%d with %d items", opened.run_id, opened.version, opened.num_rows)
     if learner.ranks is not None:
         opened.rank_log = RankLog(learner.ranks, opened.num_events)
+    opened.announcer = connect_announcer(kafka, topics.snapshots, snapshots.model)
     process = Learner(learner, opened, connect_consumer(kafka), read, metrics)
     _stop_on_signals(process)
     try:
@@ -56,6 +58,8 @@ def run_learner(
         ) from error
     finally:
         process.consumer.close()
+        if opened.announcer is not None:
+            opened.announcer.close()
         if opened.rank_log is not None:
             opened.rank_log.close()
     return 0

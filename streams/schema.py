@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from storage.manifest import Pointer
 from streams.dead_letters import HEADERS
 from streams.events import SCHEMA_VERSION, Action, Event, Forget, Impression, Tick, UserUpdate
 from streams.forgotten import Forgotten
@@ -28,6 +29,7 @@ _KEYS: dict[Any, str | None] = {
     Forget: "user_id",
     Tick: None,
     Item: "item_id",
+    Pointer: "model",
 }
 
 
@@ -46,7 +48,7 @@ def event_schema() -> dict[str, Any]:
 def asyncapi_document(topics: TopicSettings, version: str) -> dict[str, Any]:
     """AsyncAPI document of all topics under the names of the settings; `version` is that of Headwater."""
     _, schemas = msgspec.json.schema_components(
-        (*_EVENTS, Item, Sample, Forgotten), ref_template="#/components/schemas/{name}"
+        (*_EVENTS, Item, Sample, Forgotten, Pointer), ref_template="#/components/schemas/{name}"
     )
     channels = _channels(topics)
     return {
@@ -72,6 +74,7 @@ def _channels(topics: TopicSettings) -> dict[str, Any]:
         "samples": _channel(
             topics.samples, ["Sample", "Forgotten"], topics, "Training samples, in their source's partition."
         ),
+        "snapshots": _channel(topics.snapshots, ["Pointer"], topics, "The newest version, compacted, keyed by model."),
         "deadLetters": _channel(topics.dead_letters, ["DeadLetter"], topics, "Records that were no valid events."),
     }
     if topics.impressions:
@@ -91,7 +94,9 @@ def _channel(address: str, messages: list[str], topics: TopicSettings | None, de
         channel["bindings"] = {
             "kafka": {
                 "topic": address,
-                "partitions": NUM_CATALOGUE_PARTITIONS if address == topics.items else topics.num_partitions,
+                "partitions": NUM_CATALOGUE_PARTITIONS
+                if address in (topics.items, topics.snapshots)
+                else topics.num_partitions,
                 "replicas": topics.num_replicas,
                 "bindingVersion": KAFKA_BINDING_VERSION,
             }
@@ -100,7 +105,7 @@ def _channel(address: str, messages: list[str], topics: TopicSettings | None, de
 
 
 def _operations(channels: dict[str, Any]) -> dict[str, Any]:
-    sent = {"samples", "deadLetters"}
+    sent = {"samples", "deadLetters", "snapshots"}
     operations = {}
     for name in channels:
         action: Literal["send", "receive"] = "send" if name in sent else "receive"

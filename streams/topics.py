@@ -16,7 +16,7 @@ from streams.kafka_settings import KafkaSettings
 from streams.reachability import await_broker, no_answer
 
 NUM_CATALOGUE_PARTITIONS = 1
-"""Partitions of `items`: every reader tails it whole."""
+"""Partitions of `items` and of `snapshots`: every reader tails them whole."""
 MAX_SAMPLE_BYTES = 8 * 1024 * 1024
 """Largest record of the topic `samples`."""
 
@@ -76,9 +76,14 @@ class TopicSettings:
         return f"{self.prefix}events.dlq"
 
     @property
+    def snapshots(self) -> str:
+        """Compacted topic of the newest versions, keyed by model."""
+        return f"{self.prefix}snapshots"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """All topics."""
-        return (self.events, self.items, self.samples, self.dead_letters)
+        return (self.events, self.items, self.samples, self.dead_letters, self.snapshots)
 
     @property
     def sources(self) -> dict[str, Kind]:
@@ -170,12 +175,15 @@ def _declarations(topics: TopicSettings) -> dict[str, dict[str, Any]]:
         "min.compaction.lag.ms": str(day_ms),
         "message.timestamp.type": "LogAppendTime",
     }
+    # A closed segment is what can be compacted: who begins to listen reads an hour's announcements at most.
+    snapshots = {"cleanup.policy": "compact", "segment.ms": str(3600 * 1000)}
     samples = {**kept, "max.message.bytes": str(MAX_SAMPLE_BYTES)}
     declared = {
         topics.events: (topics.num_partitions, events),
         topics.items: (NUM_CATALOGUE_PARTITIONS, items),
         topics.samples: (topics.num_partitions, samples),
         topics.dead_letters: (topics.num_partitions, kept),
+        topics.snapshots: (NUM_CATALOGUE_PARTITIONS, snapshots),
     }
     return {
         name: {"num_partitions": count, "replication_factor": topics.num_replicas, "configs": configs}

@@ -368,3 +368,21 @@ def test_the_thread_follows_and_stops(store: SnapshotStore) -> None:
     assert follower.replica.version == "run/v2"
     publish(store, 3)
     assert follower.num_loaded == 2
+
+
+def test_a_look_that_is_asked_for_does_not_wait_for_its_time(store: SnapshotStore) -> None:
+    """An announcement is worth the seconds that it saves; those that say nothing new, or all at once, cost a look."""
+    follower = follower_of(store, poll_seconds=600)
+    follower.start()
+    try:
+        for version in (1, 2, 3):
+            publish(store, version)
+            deadline = time.monotonic() + 20
+            while follower.num_loaded < version and time.monotonic() < deadline:
+                for _ in range(100):
+                    follower.look()
+                time.sleep(0.01)
+            assert follower.num_loaded == version
+    finally:
+        follower.stop()
+    assert follower.num_failed == 0

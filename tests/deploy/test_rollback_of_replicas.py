@@ -123,12 +123,18 @@ def test_one_command_rolls_all_servers_back_until_another_releases_them(servers:
     with Publisher(tmp_path / "snapshots") as publisher:
         for server in servers:
             server.wait(START_SECONDS, lambda health: number(health) >= 3)
+        began = time.monotonic()
         out = snapshots(tmp_path, "rollback", "--reason", "the newest is worse")
+        moved = time.monotonic()
         pinned = int(out.split(" -> run/v")[1].split(",")[0])
         for server in servers:
             # One that had not come further than this version answers with it before it has read the alias.
             health = server.wait(FOLLOW_SECONDS, lambda health: bool(health["pinned"]))
             assert (number(health), health["generation"], health["problem"]) == (pinned, 1, None)
+        now = time.monotonic()
+        print(
+            f"all {len(servers)} answer {now - began:.2f} s after the command began, {now - moved:.2f} s after its end"
+        )
         servers[0].kill()
         servers[0].start()
         servers[0].wait(START_SECONDS, lambda health: number(health) == pinned)

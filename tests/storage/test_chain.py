@@ -247,3 +247,19 @@ def test_ids_that_are_none_are_refused(store: SnapshotStore) -> None:
     files["model"]["items.id_ends"] = files["model"]["items.id_ends"][::-1]
     with pytest.raises(ValueError, match=r"items\.id_ends must rise"):
         store.publish(files, draft(2))
+
+
+def test_what_is_held_precedes_deltas_of_its_run_that_came_later(store: SnapshotStore) -> None:
+    """A reader would read all of a chain twice that what it holds has nothing to do with, or never a second time."""
+    tables = {"items": Table(rows=3, dim=1, dtype="float32", columns=("items.weight",))}
+    first, second = (
+        store.publish({"model": arrays}, ManifestDraft(run_id="run", version=version, tables=tables))
+        for version, arrays in ((1, BASE), (2, AFTER))
+    )
+    other = store.publish({"model": BASE}, ManifestDraft(run_id="other", version=3, tables=tables))
+    assert (first.kind, second.kind, other.kind) == ("full", "delta", "full")
+    assert Held(first, {}).precedes(second)
+    assert not Held(second, {}).precedes(first)
+    assert not Held(second, {}).precedes(second)
+    assert not Held(other, {}).precedes(second)
+    assert not Held(first, {}).precedes(other)

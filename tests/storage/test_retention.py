@@ -4,7 +4,7 @@ from typing import Any
 
 from storage import retention
 from storage.objects import Listed
-from storage.retention import ORPHAN_AGE
+from storage.retention import ORPHAN_AGE, Facts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -16,14 +16,15 @@ def expendable(
     keep: int,
     bases: Mapping[tuple[str, int], int] | None = None,
     pinned: Collection[tuple[str, int]] = (),
+    held_back: Collection[int] = (),
 ) -> list[str]:
     """What may go where the pointer names a version of the run a, and some versions are deltas of others."""
     found = bases or {}
 
-    def base_of(run_id: str, number: int) -> int | None:
-        return found.get((run_id, number))
+    def facts_of(run_id: str, number: int) -> Facts:
+        return Facts(found.get((run_id, number)), number in held_back)
 
-    return retention.expendable(listed, run_id="a", version=version, keep=keep, base_of=base_of, pinned=pinned)
+    return retention.expendable(listed, run_id="a", version=version, keep=keep, facts_of=facts_of, pinned=pinned)
 
 
 def version(
@@ -134,3 +135,10 @@ def test_a_base_that_is_not_there_saves_nothing() -> None:
     """The listing decides what there is; what a manifest claims to need must not be looked for without end."""
     listed = [*version("a", 5), *version("a", 9), *version("a", 3)]
     assert gone(listed, version=9, keep=0, bases={("a", 9): 8, ("a", 8): 3}) == ["a5"]
+
+
+def test_of_versions_that_were_held_back_the_newest_stays_and_takes_nobodys_place() -> None:
+    """After a bad hour there would be nothing left to roll back to, or nothing to look at."""
+    listed = [each for number in range(1, 9) for each in version("a", number)]
+    assert gone(listed, version=4, keep=2, held_back={5, 6, 7, 8}) == ["a7", "a6", "a5", "a1"]
+    assert gone(listed, version=8, keep=2, held_back={5, 6}) == ["a5", "a3", "a2", "a1"]

@@ -6,6 +6,7 @@ import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -206,11 +207,21 @@ class Process:
         self.served: list[tuple[str, int]] = []
         monkeypatch.setattr("streams.topics.describe_topic", lambda kafka, topic: self.described)
         monkeypatch.setattr("streams.learner_process.KafkaConsumer", self._connect)
+        self.announced: list[int] | None = None
+        monkeypatch.setattr("streams.learner_process.connect_announcer", lambda *_: self._announcer())
         monkeypatch.setattr(LearnerMetrics, "serve", lambda metrics, host, port: self.served.append((host, port)))
 
     def run(self, folder: Path) -> int:
         snapshots = SnapshotSettings(url=str(folder))
         return run_learner(KafkaSettings(), TopicSettings(), MODEL, LEARN, LearnerSettings(), snapshots)
+
+    def _announcer(self) -> Any:
+        announced = self.announced
+        if announced is None:
+            return None
+        return SimpleNamespace(
+            announce=lambda pointer: announced.append(pointer.version), close=lambda: announced.append(-1)
+        )
 
     def _connect(self, **options: Any) -> LogConsumer:
         assert options["enable_auto_commit"] is False
@@ -237,6 +248,14 @@ def test_a_learner_that_is_told_to_stop_publishes_what_it_learned(
     assert process.served == [("127.0.0.1", 6067)]
     opened = LearnedModel.open(SnapshotStore(SnapshotSettings(url=str(tmp_path))), MODEL, LEARN, {TOPIC: "t1"})
     assert opened.num_events == 10
+
+
+def test_the_last_version_is_announced_before_the_process_ends(process: Process, tmp_path: Path) -> None:
+    """What was learned before a stop would wait for the next look, or be on its way for ever."""
+    process.announced = []
+    process.consumer.at_end = lambda: signal.raise_signal(signal.SIGTERM)
+    assert process.run(tmp_path) == 0
+    assert process.announced == [1, -1]
 
 
 def test_a_learner_whose_loop_fails_closes_its_consumer(
