@@ -31,6 +31,7 @@ function element(name, text, className) {
 const rate = (value) => (value == null ? "–" : value.toFixed(3));
 const seconds = (value) => (value == null ? "–" : `${value.toFixed(1)} s`);
 const count = (value) => (value == null ? "–" : value.toLocaleString("en"));
+const clock = (_, times) => times.map((time) => new Date(time * 1000).toLocaleTimeString("en-GB"));
 const short = (version) => version.slice(version.lastIndexOf("/") + 1);
 
 // -- plots
@@ -43,14 +44,14 @@ function plot(id, x, lines, options = {}) {
     width: $(id).clientWidth, height: 180, scales: { x: { time: x.time }, y: { range: (_, __, max) => [0, max * 1.1 || 1] } },
     series: [{ label: x.label, value: x.value }, ...lines.map(([label, ink, value]) =>
       ({ label, stroke: () => color(ink), width: 2, value: (_, y) => value(y), points: { show: false } }))],
-    axes: [{ ...axis, size: x.time ? 44 : 32 }, { ...axis, size: 52, ...options }], cursor: { y: false },
+    axes: [{ ...axis, size: 32, ...(x.time ? { space: 80, values: clock } : {}) }, { ...axis, size: 52, ...options }], cursor: { y: false },
   }, [[], ...lines.map(() => [])], $(id));
   new ResizeObserver(() => made.setSize({ width: $(id).clientWidth, height: 180 })).observe($(id));
   return made;
 }
 
 const byEvents = { label: "events", time: false, value: (_, x) => count(x) };
-const byTime = { label: "time", time: true };
+const byTime = { label: "time", time: true, value: (_, x) => (x == null ? "–" : clock(_, [x])[0]) };
 let plots = null;
 
 function makePlots() {

@@ -34,7 +34,7 @@ def main() -> int:
     arguments.to.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox", "--disable-lcd-text"])
         for name, (width, height) in SIZES.items():
             page = browser.new_page(
                 viewport={"width": width, "height": height}, color_scheme="dark" if name == "dark" else "light"
@@ -45,8 +45,7 @@ def main() -> int:
             _click_first(page, arguments.user)
             picture = arguments.to / f"{name}.png"
             page.screenshot(path=picture, full_page=True)
-            # The page has few colours; a palette of them makes the file a third as large.
-            Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
+            Image.open(picture).convert("RGB").save(picture, optimize=True)
             if (beyond := page.evaluate("document.documentElement.scrollWidth - innerWidth")) > 0:
                 wrong.append(f"{name}: {beyond} pixels wider than the window")
             Console().print(f"{name}: {page.inner_text('#told')}")
