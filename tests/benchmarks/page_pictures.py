@@ -34,7 +34,7 @@ def main() -> int:
     arguments.to.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox", "--disable-lcd-text"])
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         for name, (width, height) in SIZES.items():
             page = browser.new_page(
                 viewport={"width": width, "height": height}, color_scheme="dark" if name == "dark" else "light"
