@@ -31,26 +31,33 @@ function element(name, text, className) {
 const rate = (value) => (value == null ? "–" : value.toFixed(3));
 const seconds = (value) => (value == null ? "–" : `${value.toFixed(1)} s`);
 const count = (value) => (value == null ? "–" : value.toLocaleString("en"));
+const clock = (_, times) => times.map((time) => new Date(time * 1000).toLocaleTimeString("en-GB"));
 const short = (version) => version.slice(version.lastIndexOf("/") + 1);
 
 // -- plots
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const whole = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+
+// A line of one point would not be seen, nor would its hour on an axis of days.
+const alone = (made) => made.data[0].length === 1;
+const around = (made, min, max) => (alone(made) ? [made.data[0][0] - 30, made.data[0][0] + 30] : [min, max]);
+
 function plot(id, x, lines, options = {}) {
   const axis = { stroke: () => color("--faint"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
   const made = new uPlot({
-    width: $(id).clientWidth, height: 180, scales: { x: { time: x.time }, y: { range: (_, __, max) => [0, max * 1.1 || 1] } },
+    width: $(id).clientWidth, height: 180, scales: { x: { time: x.time, ...(x.range ? { range: x.range } : {}) }, y: { range: (_, __, max) => [0, max * 1.1 || 1] } },
     series: [{ label: x.label, value: x.value }, ...lines.map(([label, ink, value]) =>
-      ({ label, stroke: () => color(ink), width: 2, value: (_, y) => value(y), points: { show: false } }))],
-    axes: [{ ...axis, size: x.time ? 44 : 32 }, { ...axis, size: 52, ...options }], cursor: { y: false },
+      ({ label, stroke: () => color(ink), width: 2, value: (_, y) => value(y), points: { show: alone } }))],
+    axes: [{ ...axis, size: 32, space: 80, ...(x.time ? { values: clock } : { incrs: whole }) }, { ...axis, size: 52, ...options }], cursor: { y: false },
   }, [[], ...lines.map(() => [])], $(id));
   new ResizeObserver(() => made.setSize({ width: $(id).clientWidth, height: 180 })).observe($(id));
   return made;
 }
 
 const byEvents = { label: "events", time: false, value: (_, x) => count(x) };
-const byTime = { label: "time", time: true };
+const byTime = { label: "time", time: true, range: around, value: (_, x) => (x == null ? "–" : clock(_, [x])[0]) };
 let plots = null;
 
 function makePlots() {
