@@ -5,15 +5,16 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from deploy.broker import broker_command, free_port, port_is_free
+from deploy.broker import broker_command, port_is_free
 from deploy.client import client_of
+from deploy.demo_settings import demo_settings, free_or_usual
 from deploy.json_file import write_json
 from deploy.live import Figures, LiveTable
 from deploy.pages import freshness_table, recommendation_table
@@ -72,7 +73,7 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
     """Run the whole demo; 0 where every record was accounted for, 1 where not, 130 after Ctrl-C."""
     console = Console()
     started = time.monotonic()
-    port = _port(ServeSettings().port)
+    port = free_or_usual(ServeSettings().port)
     console.print(f"live page http://127.0.0.1:{port}/ (once the server is up)", highlight=False, soft_wrap=True)
     dataset = load_dataset(
         options.data,
@@ -82,7 +83,7 @@ def run_demo(options: DemoOptions, *, model: ModelSettings, learn: LearnSettings
         items=options.items,
         say=lambda line: console.print(line, markup=False, highlight=False),
     ).head(options.limit)
-    demo = Demo(options, dataset, _settings(options, dataset, model, learn, port), console)
+    demo = Demo(options, dataset, demo_settings(options.folder, dataset.action_names, model, learn, port), console)
     # SIGTERM and a closed terminal end it as Ctrl-C does: no process may be left behind.
     _on_signals(signal.default_int_handler)
     try:
@@ -309,37 +310,6 @@ class Demo:
 def _on_signals(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)
-
-
-def _settings(
-    options: DemoOptions, dataset: Dataset, model: ModelSettings, learn: LearnSettings, serve_port: int
-) -> Settings:
-    """Settings of a fresh run: folders of its own, and another port wherever the usual one is taken."""
-    usual = Settings()
-    run = (options.folder / "runs" / time.strftime("%Y%m%d-%H%M%S")).absolute()
-    web_port = _port(usual.worker.web_port)
-    return replace(
-        usual,
-        kafka=replace(usual.kafka, bootstrap_servers=(f"127.0.0.1:{_port(9092)}",)),
-        store=replace(usual.store, folder=run / "state", actions=dataset.action_names),
-        worker=replace(usual.worker, web_port=web_port),
-        model=replace(model, actions=dataset.action_names),
-        learn=learn,
-        learner=replace(usual.learner, metrics_port=_port(usual.learner.metrics_port)),
-        snapshots=replace(usual.snapshots, url=str(run / "snapshots")),
-        serve=replace(
-            usual.serve,
-            port=serve_port,
-            worker_urls=(f"http://127.0.0.1:{web_port}",),
-            # A look is cheap where the store is a folder.
-            poll_seconds=0.2,
-            page_clicks=True,
-        ),
-    )
-
-
-def _port(usual: int) -> int:
-    return usual if port_is_free("127.0.0.1", usual) else free_port()
 
 
 def _story_figures(story: Story) -> dict[str, Any]:
