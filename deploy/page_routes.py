@@ -1,7 +1,7 @@
 """The live page: its files, what it shows of the server, and the actions that are sent from it."""
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from deploy.answers import Delays, Id
 from deploy.page_clicks import Clicks
 from deploy.page_series import PageSeries, Point
+from deploy.sequences import PartitionState
 from deploy.serving import NotReadyError, Serving
 from storage.errors import SetupError
 
@@ -45,6 +46,8 @@ class PageState(BaseModel):
     pinned: bool
     learned: dict[str, int] = Field(description="As in /healthz")
     actions: list[str]
+    waiting: int | None = Field(description="Records that wait for a worker; null where no worker answers")
+    unlearned: int | None = Field(description="Records that workers have applied since the newest one that is learned")
     clicks: bool = Field(description="Whether actions may be sent from the page (serve.page_clicks)")
     users: list[str] = Field(description="Users whose lists were asked for lately, the last first")
     event_to_weights: Delays
@@ -87,7 +90,8 @@ def add_page(app: FastAPI, serving: Serving, series: PageSeries, users: deque[st
     ) -> PageState:
         """What the live page shows."""
         series.look()
-        return _state(serving, series, users, since, clicks is not None)
+        partitions = await serving.sequences.partitions()
+        return _state(serving, series, users, since, clicks is not None, partitions)
 
     @app.post("/page/click", include_in_schema=False)
     async def click(request: ClickRequest) -> ClickAnswer:
@@ -105,7 +109,14 @@ def add_page(app: FastAPI, serving: Serving, series: PageSeries, users: deque[st
         return ClickAnswer(partition=delivery.partition, offset=delivery.offset)
 
 
-def _state(serving: Serving, series: PageSeries, users: deque[str], since: int, clicks: bool) -> PageState:
+def _state(
+    serving: Serving,
+    series: PageSeries,
+    users: deque[str],
+    since: int,
+    clicks: bool,
+    partitions: Mapping[int, PartitionState],
+) -> PageState:
     try:
         health, problem = serving.health(), None
     except NotReadyError as error:
@@ -119,11 +130,17 @@ def _state(serving: Serving, series: PageSeries, users: deque[str], since: int, 
         pinned=health is not None and health.pinned,
         learned={} if health is None else health.learned,
         actions=_actions(serving),
+        waiting=sum(state.lag or 0 for state in partitions.values()) if partitions else None,
+        unlearned=_unlearned(partitions, health.learned) if partitions and health else None,
         clicks=clicks,
         users=list(users),
         event_to_weights=Delays.of(serving.freshness.whole),
         points=series.since(since),
     )
+
+
+def _unlearned(partitions: Mapping[int, PartitionState], learned: Mapping[str, int]) -> int:
+    return sum(max(0, state.applied - learned.get(str(number), -1)) for number, state in partitions.items())
 
 
 def _actions(serving: Serving) -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -27,9 +27,18 @@ class SequenceUnavailableError(HeadwaterError):
     """No worker could be asked for the user's sequence."""
 
 
+class PartitionState(msgspec.Struct, frozen=True):
+    """How far the worker of a partition is."""
+
+    applied: int
+    """Offset of the newest record that it has applied; -1 before the first."""
+    lag: int | None = None
+    """Records that wait for it; None where it does not know."""
+
+
 class _WorkerState(msgspec.Struct, frozen=True):
     num_partitions: int
-    partitions: dict[int, Any]
+    partitions: dict[int, PartitionState]
 
 
 _columns_decoder = msgspec.json.Decoder(SequenceColumns)
@@ -110,6 +119,11 @@ class SequenceClient:
                         await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError as error:
             raise SequenceUnavailableError(self._why(user_id)) from error
+
+    async def partitions(self) -> dict[int, PartitionState]:
+        """How far each partition is, of those whose workers answer."""
+        states = await asyncio.gather(*(self._state(url) for url in self.worker_urls))
+        return {number: state for found in states if found for number, state in found.partitions.items()}
 
     def _owner(self, user_id: str) -> str | None:
         if self._num_partitions == 0:

@@ -85,6 +85,7 @@ function showState() {
   $("now-weights").textContent = `${seconds(weights.p50_seconds)} / ${seconds(weights.p95_seconds)}`;
   $("now-rows").textContent = count(last?.rows);
   $("now-events").textContent = count(last?.events);
+  $("now-lag").textContent = `${count(state.waiting)} / ${count(state.unlearned)}`;
   const pinned = state.pinned ? `, alias ${state.alias} is pinned` : "";
   const answers = `${state.model_version} answers, cut ${seconds(state.model_age_seconds)} ago${pinned}`;
   tell(state.model_version ? answers + (state.problem ? `; ${state.problem}` : "") : `waiting: ${state.problem}`, state.model_version && state.problem);
@@ -175,6 +176,7 @@ async function showUser() {
 }
 
 function showList(list, sequence) {
+  const rows = [...$("list").children], focused = rows.findIndex((row) => row.contains(document.activeElement));
   shown = list.items;
   $("list-title").textContent = `Recommended by ${short(list.model_version)}`;
   $("list").replaceChildren(...list.items.map((item, place) => {
@@ -186,6 +188,8 @@ function showList(list, sequence) {
     row.append(element("span", place + 1, "place"), name, moved(item, place), element("span", item.score.toFixed(2), "score"));
     return row;
   }));
+  // A list that is drawn anew while somebody goes through it by keyboard leaves them where they were.
+  $("list").children[focused]?.querySelector("button").focus();
   $("events").replaceChildren(...[...sequence.events].reverse().map((event) => {
     const row = element("li");
     row.append(element("span", event.title || event.item_id, "name"), element("span", event.actions.join(", ") || "shown", "what"));
@@ -202,24 +206,24 @@ function moved(item, place) {
   return element("span", was > place ? `▲ ${was - place}` : `▼ ${place - was}`, `moved ${was > place ? "up" : "down"}`);
 }
 
-const changed = () => shown.filter((item, place) => before[place] !== item.item_id).length;
+const changes = (former) => shown.filter((item, place) => former[place] !== item.item_id).length;
 
 async function click(item) {
   const of = user, action = $("action").value, name = item.title || item.item_id, began = performance.now();
   const told = [`${action} of ${name} sent`];
   const say = (text) => { if (user === of) $("told").textContent = (told.push(text), told.join("; ")); };
-  before = shown.map((each) => each.item_id);
+  const former = before = shown.map((each) => each.item_id);
   $("told").textContent = told[0];
   try {
     const sent = await ask("/page/click", { user_id: of, item_id: item.item_id, action });
     await until(APPLIED_MS, async () => (await ask(`/users/${encodeURIComponent(of)}/sequence?last=1`)).applied >= sent.offset, 30);
     say(`in the sequence after ${Math.round(performance.now() - began)} ms`);
     await showUser();
-    say(`${changed()} of ${shown.length} places changed at once`);
+    say(`${changes(former)} of ${shown.length} places changed at once`);
     await until(LEARNED_MS, () => state.learned[sent.partition] >= sent.offset, 200);
     const version = short(state.model_version);
     await showUser();
-    say(`${version} has learned it, ${((performance.now() - began) / 1000).toFixed(1)} s after the click: ${changed()} places changed`);
+    say(`${version} has learned it, ${((performance.now() - began) / 1000).toFixed(1)} s after the click: ${changes(former)} places changed`);
   } catch (error) {
     say(error.message);
   }

@@ -22,7 +22,7 @@ from deploy.page_series import MAX_USERS, PageSeries
 from deploy.serve_settings import ServeSettings
 from deploy.server import create_app
 from storage.errors import SetupError
-from storage.manifest import Table
+from storage.manifest import SampleMark, Table
 from streams.events import Action, decode_event
 from streams.kafka_settings import KafkaSettings
 from streams.plain_log import read_topic
@@ -30,6 +30,7 @@ from streams.producer import Delivery, EventProducer
 from tests.brokers import Broker, fresh_topics
 from tests.deploy.house import EVENT_MS, House
 from tests.deploy.models import ITEM_IDS, NOW_MS, SETTINGS
+from tests.deploy.workers import URLS
 
 ACTIONS = SETTINGS.actions
 CLICK = {"user_id": "u", "item_id": ITEM_IDS[0], "action": ACTIONS[0]}
@@ -98,6 +99,23 @@ def test_each_version_that_answers_is_a_point_and_is_told_once(house: House) -> 
     assert (point["rows"], point["loaded_ms"]) == (40, NOW_MS)
     assert point["size_bytes"] == sum(file.bytes for file in house.store.manifest("run", 3).files)
     assert (third["actions"], third["clicks"]) == (list(ACTIONS), False)
+
+
+def test_what_waits_is_told(house: House) -> None:
+    """A worker or a learner that stands still looks like users who do nothing."""
+    house.publish(1, sample_marks={"0": SampleMark(epoch=1, trigger_offset=1, n=0)})
+
+    async def run() -> list[tuple[int | None, int | None]]:
+        told = []
+        async with client(house) as made:
+            for unreachable in ({URLS[1]}, set(URLS)):
+                house.workers.unreachable = unreachable
+                state = (await made.get("/page/state")).json()
+                told.append((state["waiting"], state["unlearned"]))
+        return told
+
+    # Of partitions 0 and 1, each at offset 1, the first is learned; of those whose worker is away nothing is known.
+    assert asyncio.run(run()) == [(4, 2), (None, None)]
 
 
 def test_an_old_server_holds_no_more_than_the_last_points(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

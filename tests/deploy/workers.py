@@ -35,7 +35,7 @@ class Workers(httpx.AsyncBaseTransport):
         if url in self.unreachable:
             raise httpx.ConnectError("connection refused")
         if request.url.path == "/state":
-            mine = {str(number): {"applied": 1} for number, owner in self.owners.items() if owner == url}
+            mine = {str(number): {"applied": 1, "lag": 2} for number, owner in self.owners.items() if owner == url}
             return httpx.Response(200, json={"num_partitions": NUM_PARTITIONS, "partitions": mine})
         self.asked_sequence.set()
         user_id = request.url.params["user_id"]
