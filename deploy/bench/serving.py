@@ -76,7 +76,7 @@ def run_serving_bench(plan: ServingPlan, say: Say) -> dict[str, Any]:
 class _Asker:
     """One way to serve, and requests to it."""
 
-    def __init__(self, plan: ServingPlan, follower: Follower, inference: Inference | OneByOne, held_bytes: int) -> None:
+    def __init__(self, plan: ServingPlan, follower: Follower, inference: Inference, held_bytes: int) -> None:
         self._plan = plan
         self._worker = BenchWorker(plan)
         self.serving: Serving = serving_of(follower, self._worker, inference, held_bytes)

@@ -1,12 +1,10 @@
 """A server's parts around a made model and made users, without a network, for `headwater bench serving`."""
 
-import asyncio
 import dataclasses
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import msgspec
@@ -132,22 +130,18 @@ class BenchWorker(httpx.AsyncBaseTransport):
         }
 
 
-class OneByOne:
-    """Stands in for `Inference` as a server without it: each question alone, encoded with its targets, nothing kept."""
+class OneByOne(Inference):
+    """A server's thread without batches and caches: each question alone, encoded with its targets, nothing kept."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "inference")
+        super().__init__(cache_bytes=0, max_batch=1)
 
     async def answer(self, replica: Replica, question: Question[Any]) -> Any:
         """The replica's answer."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, replica, question)
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._thread.shutdown()
+        return await self.compute(lambda: self._alone(replica, question))
 
     @staticmethod
-    def _answer(replica: Replica, question: Question[Any]) -> Any:
+    def _alone(replica: Replica, question: Question[Any]) -> Any:
         model, sequence, now_ms = replica.recommender, question.sequence, question.now_ms
         if isinstance(question, BestItems):
             return model.recommend(sequence, now_ms=now_ms, k=question.k, unavailable=question.unavailable)
@@ -155,14 +149,14 @@ class OneByOne:
         return model.rank(sequence, now_ms=now_ms, item_ids=question.item_ids)
 
 
-def serving_of(follower: Follower, worker: BenchWorker, inference: Inference | OneByOne, held_bytes: int) -> Serving:
+def serving_of(follower: Follower, worker: BenchWorker, inference: Inference, held_bytes: int) -> Serving:
     """A server's answers around these; it is not started, as there is nothing to follow."""
     catalogue = Catalogue(KafkaSettings(), "items")
     catalogue.ready = True
     return Serving(
         follower=follower,
         sequences=SequenceClient((URL,), timeout_seconds=10, held_bytes=held_bytes, transport=worker),
-        inference=cast("Inference", inference),
+        inference=inference,
         catalogue=catalogue,
         freshness=follower.freshness,
         clock_ms=_now_ms,
