@@ -102,7 +102,7 @@ class BenchWorker(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """`/state`, and `/sequence` with `since` or without."""
         if request.url.path == "/state":
-            return httpx.Response(200, json={"num_partitions": 1, "partitions": {"0": None}})
+            return httpx.Response(200, json={"num_partitions": 1, "partitions": {"0": {"applied": 0}}})
         user_id, digest = request.url.params["user_id"], request.url.params.get("digest", "")
         key = user_id, self.length(user_id), int(digest or 0)
         if key not in self._answers:
