@@ -197,7 +197,7 @@ def _worker() -> Iterator[str]:
 
 def _answer_as_worker(port: int) -> None:
     async def state(_: Request) -> JSONResponse:
-        return JSONResponse({"num_partitions": 1, "partitions": {"0": {}}})
+        return JSONResponse({"num_partitions": 1, "partitions": {"0": {"applied": 0}}})
 
     async def sequence(request: Request) -> JSONResponse:
         return JSONResponse(columns_of(int(request.query_params["user_id"][1:])))

@@ -61,7 +61,7 @@ class StoreWorker(httpx.AsyncBaseTransport):
         )
         views = Views(cast("Any", None), cast("Any", partitions), cast("Any", None))
         if request.url.path == "/state":
-            return httpx.Response(200, json={"num_partitions": 1, "partitions": {"0": None}})
+            return httpx.Response(200, json={"num_partitions": 1, "partitions": {"0": {"applied": 0}}})
         query = request.url.params
         names = ("last", "until", "since", "digest")
         status, answer = views.sequence(query["user_id"], *(query.get(name) for name in names))
