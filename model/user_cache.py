@@ -10,6 +10,7 @@ import numpy as np
 from model.history_cache import HistoryCache
 from model.hstu import HSTU
 from model.layout import Integers
+from model.recently_used import RecentlyUsed
 from model.window_batch import WindowBatch
 
 
@@ -46,24 +47,27 @@ class UserCaches:
     """What is counted for an entry beside its arrays."""
 
     def __init__(self, limit_bytes: int) -> None:
-        if limit_bytes < 0:
-            raise ValueError(f"limit_bytes must be >= 0, got {limit_bytes}")
-        self.limit_bytes = limit_bytes
-        self.num_bytes = 0
-        """What all entries take."""
+        self._caches: RecentlyUsed[UserCache] = RecentlyUsed(limit_bytes)
         self.num_hits = 0
         """Questions about a user of whom something was there."""
         self.num_misses = 0
-        self.num_evicted = 0
-        """Users who had to make room for others."""
-        self._caches: dict[str, UserCache] = {}
 
     def __len__(self) -> int:
         return len(self._caches)
 
+    @property
+    def num_bytes(self) -> int:
+        """What all entries take."""
+        return self._caches.num_bytes
+
+    @property
+    def num_evicted(self) -> int:
+        """Users who had to make room for others."""
+        return self._caches.num_evicted
+
     def take(self, user_id: str, model: object, encoder: HSTU) -> UserCache:
         """Take out what is held of the user under these weights; else an empty cache."""
-        cache = self._drop(user_id)
+        cache = self._caches.take(user_id)
         if cache is not None and cache.model is model:
             self.num_hits += 1
             return cache
@@ -72,23 +76,7 @@ class UserCaches:
 
     def put(self, user_id: str, cache: UserCache) -> None:
         """Hold a cache as the one asked for last; those asked for longest ago go where the limit says so."""
-        self._drop(user_id)
-        if self._size(cache) > self.limit_bytes:
-            return
-        self._caches[user_id] = cache
-        self.num_bytes += self._size(cache)
-        while self.num_bytes > self.limit_bytes:
-            self._drop(next(iter(self._caches)))
-            self.num_evicted += 1
-
-    def _drop(self, user_id: str) -> UserCache | None:
-        cache = self._caches.pop(user_id, None)
-        if cache is not None:
-            self.num_bytes -= self._size(cache)
-        return cache
-
-    def _size(self, cache: UserCache) -> int:
-        return cache.num_bytes + self.ENTRY_BYTES
+        self._caches.put(user_id, cache, cache.num_bytes + self.ENTRY_BYTES)
 
 
 def told_tokens(batch: WindowBatch) -> Integers:

@@ -5,17 +5,16 @@ what a record says. So one that is lost, late, doubled or forged costs a look, o
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from kafka import KafkaProducer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
+from kafka import KafkaProducer  # type: ignore[import-untyped]  # kafka-python ships no types
 from kafka.errors import KafkaError  # type: ignore[import-untyped]  # the same
 
 from storage.manifest import Pointer, encode_pointer
-from streams.catalogue import POLL_MS, tailing_consumer
 from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
+from streams.tailing import POLL_MS, TailingThread
 from streams.topics import describe_topic
 
 RETRY_SECONDS = 5.0
@@ -60,7 +59,7 @@ def connect_announcer(kafka: KafkaSettings, topic: str, model: str) -> Announcer
     )
 
 
-class Announcements:
+class Announcements(TailingThread):
     """Calls `heard` where a version of a model is announced, from a thread, until it is stopped.
 
     It begins with what the topic still holds, and says nothing of what a record contains. Where broker or topic are not
@@ -68,37 +67,19 @@ class Announcements:
     """
 
     def __init__(self, kafka: KafkaSettings, topic: str, model: str, heard: Callable[[], None]) -> None:
-        self.kafka = kafka
-        self.topic = topic
+        super().__init__(kafka, topic, name="announcements", retry_seconds=RETRY_SECONDS)
         self.model = model
         self.heard = heard
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="announcements", daemon=True)
 
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
+    def _note(self, error: Exception) -> None:
+        logger.warning("announcements in %s cannot be read: %s; trying again", self.topic, error)
 
-    def stop(self) -> None:
-        """Stop listening and wait for the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with tailing_consumer(self.kafka) as consumer:
-                    self._listen(consumer)
-            except (KafkaError, OSError) as error:
-                logger.warning("announcements in %s cannot be read: %s; trying again", self.topic, error)
-            self._stop.wait(RETRY_SECONDS)
-
-    def _listen(self, consumer: Any) -> None:
-        partitions = [TopicPartition(self.topic, number) for number in consumer.partitions_for_topic(self.topic)]
+    def _follow(self, consumer: Any) -> None:
+        partitions = self._partitions(consumer)
         if not partitions:
+            self._stop.wait(self._retry_seconds)
             return
-        consumer.assign(partitions)
+        consumer.assign(sorted(partitions))
         while not self._stop.is_set():
             batches = consumer.poll(timeout_ms=POLL_MS)
             if any(record.key == self.model.encode() for records in batches.values() for record in records):

@@ -1,19 +1,13 @@
 """The catalogue: the whole compacted topic `items`, read from its beginning and kept up with in a thread."""
 
 import logging
-import threading
 from bisect import insort
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # kafka-python ships no types
-from kafka.errors import KafkaError  # type: ignore[import-untyped]  # the same
-
 from streams.items import InvalidItemError, Item, Withdrawn, decode_news
-from streams.kafka_clients import client_options
 from streams.kafka_settings import KafkaSettings
+from streams.tailing import POLL_MS, TailingThread
 
-POLL_MS = 200
-"""How long one poll waits for records."""
 MAX_NEWEST = 1_000
 """Items whose first time is kept, the newest."""
 RETRY_SECONDS = 1.0
@@ -22,7 +16,7 @@ RETRY_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Catalogue:
+class Catalogue(TailingThread):
     """Titles, categories and availability of every item, as the topic has them now.
 
     Readers see nothing until the topic has been read to its end once (`ready`); afterwards what they see stays whole:
@@ -31,8 +25,7 @@ class Catalogue:
     """
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
-        self.kafka = kafka
-        self.topic = topic
+        super().__init__(kafka, topic, name="catalogue", retry_seconds=RETRY_SECONDS)
         self.ready = False
         """Whether the topic has been read to its end."""
         self.problem: str | None = None
@@ -43,8 +36,6 @@ class Catalogue:
         """Ids of the items that must not be recommended."""
         self._items: dict[str, Item] = {}
         self._newest: list[tuple[int, str]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="catalogue", daemon=True)
 
     @property
     def num_items(self) -> int:
@@ -64,26 +55,9 @@ class Catalogue:
         came = [item_id for first_ms, item_id in newest if first_ms >= since_ms and item_id in self._items]
         return [item_id for item_id in came if item_id not in self.unavailable]
 
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading and wait for the thread; what was read stays readable."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with tailing_consumer(self.kafka) as consumer:
-                    while not self._stop.is_set():
-                        self._follow(consumer)
-            except (KafkaError, OSError) as error:
-                self.problem = f"topic {self.topic} at {', '.join(self.kafka.bootstrap_servers)}: {error}"
-                _log.warning("catalogue cannot be read: %s; trying again", self.problem)
-                self._stop.wait(RETRY_SECONDS)
+    def _note(self, error: Exception) -> None:
+        self.problem = f"topic {self.topic} at {', '.join(self.kafka.bootstrap_servers)}: {error}"
+        _log.warning("catalogue cannot be read: %s; trying again", self.problem)
 
     def _follow(self, consumer: Any) -> None:
         """Read from the beginning and go on until the topic's partitions change."""
@@ -92,7 +66,7 @@ class Catalogue:
         reading = _Reading()
         if not partitions:
             self._publish(reading)
-            self._stop.wait(RETRY_SECONDS)
+            self._stop.wait(self._retry_seconds)
             return
         consumer.seek_to_beginning()
         caught_up = False
@@ -104,9 +78,6 @@ class Catalogue:
             caught_up = caught_up or (not batches and all(consumer.highwater(p) is not None for p in partitions))
             if caught_up and (batches or self._items is not reading.items):
                 self._publish(reading)
-
-    def _partitions(self, consumer: Any) -> set[TopicPartition]:
-        return {TopicPartition(self.topic, number) for number in consumer.partitions_for_topic(self.topic)}
 
     def _apply(self, reading: "_Reading", records: list[Any]) -> None:
         for record in records:
@@ -148,17 +119,3 @@ class _Reading:
             self.unavailable.discard(item.item_id)
         else:
             self.unavailable.add(item.item_id)
-
-
-def tailing_consumer(kafka: KafkaSettings) -> Any:
-    """A consumer without a group, which reads from the beginning what is committed; raises `KafkaError`."""
-    return KafkaConsumer(
-        **client_options(kafka),
-        bootstrap_timeout_ms=int(kafka.connect_seconds * 1000),
-        group_id=None,
-        enable_auto_commit=False,
-        allow_auto_create_topics=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        fetch_max_wait_ms=POLL_MS // 2,
-    )

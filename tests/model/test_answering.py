@@ -243,7 +243,7 @@ def test_who_was_asked_for_longest_ago_goes_first() -> None:
         answering.answer(model, asked_of(dataclasses.replace(history, user_id=user_id), 10**9)[:1])
 
     ask("a")
-    answering.caches.limit_bytes = 2 * answering.caches.num_bytes
+    answering.caches._caches.limit_bytes = 2 * answering.caches.num_bytes
     for user_id in ("b", "a", "c", "a", "b"):
         ask(user_id)
     assert (answering.caches.num_hits, answering.caches.num_misses, answering.caches.num_evicted) == (2, 4, 2)
