@@ -30,6 +30,25 @@ BARE = dataclasses.replace(
 NOW_MS = 700_000
 HIDDEN, FORGOTTEN, DESCRIBED = "i7", "i8", "described, and never seen"
 Arrays = dict[str, npt.NDArray[Any]]
+CHILD = """
+import importlib, json, sys
+folder, libraries = sys.argv[1:]
+sys.path += [libraries, folder]
+for name in ("deploy", "model", "storage", "streams"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(f"{name} can be imported")
+import reader
+here, told, (histories, asked) = reader.Reader(folder), [], json.load(sys.stdin)
+for columns in histories:
+    columns["features"] = [reader.Feature(*each) for each in columns["features"]]
+    events = reader.Events(**columns)
+    told.append([here.recommend(events, now_ms=700_000, k=1_000), here.rank(events, now_ms=700_000, item_ids=asked)])
+json.dump(told, sys.stdout)
+"""
+"""What a process without our packages runs: it answers for histories from stdin, with the reader of a folder."""
 
 
 def learned(settings: ModelSettings, num_events: int) -> Arrays:

@@ -38,6 +38,7 @@ from storage.snapshot_settings import SnapshotSettings
 from storage.snapshot_store import SnapshotStore
 from tests.deploy.exports import (
     BARE,
+    CHILD,
     DESCRIBED,
     FORGOTTEN,
     HIDDEN,
@@ -53,24 +54,6 @@ from tests.model.synthetic import SMALL
 
 FILES = ("model.safetensors", "ranking.pt2", "retrieval.pt2", "vocabulary.parquet")
 ASKED = ["i3", "never seen", "i40", DESCRIBED, FORGOTTEN, HIDDEN, "i3"]
-CHILD = """
-import importlib, json, sys
-folder, libraries = sys.argv[1:]
-sys.path += [libraries, folder]
-for name in ("deploy", "model", "storage", "streams"):
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        continue
-    sys.exit(f"{name} can be imported")
-import reader
-here, told, (histories, asked) = reader.Reader(folder), [], json.load(sys.stdin)
-for columns in histories:
-    columns["features"] = [reader.Feature(*each) for each in columns["features"]]
-    events = reader.Events(**columns)
-    told.append([here.recommend(events, now_ms=700_000, k=1_000), here.rank(events, now_ms=700_000, item_ids=asked)])
-json.dump(told, sys.stdout)
-"""
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 
 from model.evaluation import Histories, Interaction
 from model.online import OnlineLearner
-from model.prequential import Targets
 from model.recommender import Recommender
 from model.sequence import NEW_ACTION, NEW_EXPOSURE, UserSequence
 from model.user_features import UserFeature
@@ -36,6 +35,7 @@ from tests.streams.learner_bench import (
     the_log,
 )
 from tests.streams.made_samples import TOPIC, make_samples
+from tests.streams.staleness_cases import sequence_of, targets_of
 
 USER_FEATURES = {f"u{user}-{visit}": {"plan": user % 3} for user in range(20) for visit in range(9)}
 
@@ -58,34 +58,6 @@ def learned(staleness: Staleness, learner: OnlineLearner, stream: list[Interacti
         sequences = histories.extend(stream[start : start + 32])
         staleness.count(sequences, learner.step(sequences).targets)
     return staleness
-
-
-def targets_of(ranks: list[float], **columns: list[bool]) -> Targets:
-    """Targets numbered from 0; `repeat` may be told."""
-    count = len(ranks)
-    return Targets(
-        numbers=np.arange(count),
-        ranks=np.array(ranks),
-        popularity_ranks=np.ones(count),
-        positive=np.ones(count, np.bool_),
-        repeat=np.array(columns.get("repeat", [False] * count)),
-    )
-
-
-def sequence_of(item_ids: list[str], *, num_new: int, user_id: str = "ada") -> UserSequence:
-    count = len(item_ids)
-    new = np.zeros(count, np.int64)
-    new[count - num_new :] = NEW_EXPOSURE | NEW_ACTION
-    return UserSequence(
-        user_id=user_id,
-        item_ids=item_ids,
-        ts_ms=1_000 * np.arange(count, dtype=np.int64),
-        actions=np.ones(count, np.int64),
-        values=np.full(count, np.nan, np.float32),
-        groups=np.arange(count, dtype=np.int64),
-        new=new,
-        order=np.arange(count, dtype=np.int64),
-    )
 
 
 @pytest.mark.parametrize(("frozen", "with_slates"), [(True, False), (False, True)], ids=["frozen", "learning-slates"])
